@@ -1,0 +1,124 @@
+"""The front door: reads the command line, calls the one command, and turns every outcome into an exit status.
+
+A budget applies here and to everything a hot command imports: tests/unit/test_imports.py lists the modules.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def _open_standard_streams() -> None:
+    """Give a closed 0, 1 or 2 a /dev/null, lest the next file opened become standard output."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            # open(2) takes the lowest free number, and all below are open by now.
+            os.open("/dev/null", os.O_RDONLY if number == 0 else os.O_WRONLY)
+            os.set_inheritable(number, True)
+
+
+def _say(text: str) -> None:
+    try:
+        os.write(2, (text + "\n").encode("utf-8", "surrogateescape"))
+    except OSError:
+        pass  # nobody is listening
+
+
+def _run(words: list[str]) -> int:
+    from rootless.cli import parse
+
+    try:
+        invocation = parse.parse(words)
+    except parse.HelpWanted as wanted:
+        from rootless.cli import help
+
+        return help.show(wanted.path, missing=wanted.missing)
+    except parse.VersionWanted:
+        from rootless import __version__
+
+        sys.stdout.write(f"rootless version {__version__}\n")
+        return 0
+    settings = invocation.globals
+    if settings["log-level"] != "warn":
+        from rootless import log
+
+        if not log.set_level(settings["log-level"]):
+            _say(
+                f'Log Level "{settings["log-level"]}" is not supported, choose from: '
+                "trace, debug, info, warn, warning, error, fatal, panic"
+            )
+            return 1
+    if settings["out"]:
+        descriptor = os.open(settings["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        os.dup2(descriptor, 1)
+        os.close(descriptor)
+    return invocation.command.main(invocation)
+
+
+def _debugging(words: list[str]) -> bool:
+    """Whether tracebacks were asked for. Read from argv itself, because reading it properly may be what failed."""
+    for at, word in enumerate(words):
+        if word in ("--log-level=debug", "--log-level=trace"):
+            return True
+        if word == "--log-level" and words[at + 1 : at + 2] in (["debug"], ["trace"]):
+            return True
+    return False
+
+
+def _report(error: BaseException, words: list[str]) -> int:
+    """One line for whatever went wrong, and the exit status it means."""
+    from rootless.errors import RootlessError
+
+    if isinstance(error, RootlessError):
+        from rootless.cli.output import printable
+
+        _say(printable(f"Error: {error.message}", 2))
+        if error.hint:
+            _say(printable(f"Hint: {error.hint}", 2))
+        if _debugging(words):
+            sys.excepthook(type(error), error, error.__traceback__)
+        return error.exit_code
+    if isinstance(error, OSError):
+        from rootless.cli.output import printable
+
+        where = f"{error.filename}: " if error.filename else ""
+        reason = (error.strerror or str(error)).lower() if not isinstance(error, KeyError) else str(error)
+        _say(printable(f"Error: {where}{reason}", 2))
+    else:
+        what = " ".join(str(error).split())
+        _say(f"Error: internal error: {type(error).__name__}: {what}".rstrip(": "))
+        _say("Hint: this is a bug; please report it with the output of the same command under --log-level debug")
+    if _debugging(words):
+        sys.excepthook(type(error), error, error.__traceback__)
+    return 125
+
+
+def main(words: list[str] | None = None) -> int:
+    words = sys.argv[1:] if words is None else words
+    _open_standard_streams()
+    try:
+        if "_ROOTLESS_COMPLETE" in os.environ:
+            from rootless.cli import help
+
+            return help.complete()
+        status = _run(words)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # As other Unix tools do it: whoever read our output has seen enough. Python flushes standard output once more
+        # at exit, which must not fail again.
+        os.dup2(os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC), 1)
+        return 141
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as request:
+        return request.code if isinstance(request.code, int) else 0 if request.code is None else 125
+    except Exception as error:
+        return _report(error, words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

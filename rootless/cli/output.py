@@ -1,0 +1,135 @@
+"""What commands print: tables, JSON, times and sizes as Podman words them, and untrusted text made safe to show."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+
+def printable(text: str, descriptor: int) -> str:
+    """Escape control characters of untrusted text where it goes to a terminal; elsewhere data stays as it is."""
+    if text.isprintable() or not is_terminal(descriptor):
+        return text
+    return "".join(
+        char
+        if char.isprintable() or char in "\n\t"
+        else f"\\x{ord(char):02x}"
+        if ord(char) < 0x100
+        else f"\\x{ord(char) - 0xDC00:02x}"
+        if 0xDC80 <= ord(char) <= 0xDCFF
+        else f"\\u{ord(char):04x}"
+        if ord(char) < 0x10000
+        else f"\\U{ord(char):08x}"
+        for char in text
+    )
+
+
+def is_terminal(descriptor: int) -> bool:
+    try:
+        return os.isatty(descriptor)
+    except OSError:
+        return False
+
+
+def write(text: str) -> None:
+    """Print text on standard output: data, which may hold bytes that are not UTF-8."""
+    sys.stdout.flush()
+    data = printable(text, 1).encode("utf-8", "surrogateescape")
+    while data:
+        data = data[os.write(1, data) :]
+
+
+def line(text: str) -> None:
+    write(text + "\n")
+
+
+def table(rows: Iterable[Sequence[str]], *, padding: int = 2, minimum: int = 12) -> str:
+    """Rows as aligned columns, the last one unpadded, as Go's tabwriter with Podman's settings lays them out."""
+    grid = [[_one_line(cell) for cell in row] for row in rows]
+    widths: list[int] = []
+    for row in grid:
+        for at, cell in enumerate(row[:-1]):
+            if at == len(widths):
+                widths.append(minimum)
+            widths[at] = max(widths[at], len(cell) + padding)
+    return "".join(
+        "".join(cell.ljust(widths[at]) for at, cell in enumerate(row[:-1])) + (row[-1] if row else "") + "\n"
+        for row in grid
+    )
+
+
+def _one_line(text: str) -> str:
+    return text if "\n" not in text and "\t" not in text else text.replace("\n", "\\n").replace("\t", "\\t")
+
+
+def to_json(value: Any, indent: int = 4) -> str:
+    """JSON as Podman prints it: indented, non-ASCII text as it is, and <, > and & escaped as Go does."""
+    import json
+
+    text = json.dumps(value, indent=indent or None, ensure_ascii=False, separators=None if indent else (",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+_SPANS = ((1, "second"), (60, "minute"), (3600, "hour"))
+
+
+def human_duration(seconds: float) -> str:
+    """A span in words, as Docker's go-units.HumanDuration: "About an hour", "3 weeks"."""
+    whole = int(seconds)
+    if whole < 1:
+        return "Less than a second"
+    if whole == 1:
+        return "1 second"
+    if whole < 60:
+        return f"{whole} seconds"
+    minutes = int(seconds / 60)
+    if minutes == 1:
+        return "About a minute"
+    if minutes < 60:
+        return f"{minutes} minutes"
+    hours = int(seconds / 3600 + 0.5)
+    if hours == 1:
+        return "About an hour"
+    if hours < 48:
+        return f"{hours} hours"
+    if hours < 24 * 7 * 2:
+        return f"{hours // 24} days"
+    if hours < 24 * 30 * 2:
+        return f"{hours // 24 // 7} weeks"
+    if hours < 24 * 365 * 2:
+        return f"{hours // 24 // 30} months"
+    return f"{int(seconds / 3600) // 24 // 365} years"
+
+
+def human_size(size_bytes: float, digits: int = 4) -> str:
+    """A size with decimal units, as Docker's go-units.HumanSize: "1.23MB"."""
+    return _scaled(size_bytes, 1000.0, ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"), digits)
+
+
+def binary_size(size_bytes: float, digits: int = 4) -> str:
+    """A size with binary units, as Docker's go-units.BytesSize: "1.21MiB"."""
+    return _scaled(size_bytes, 1024.0, ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"), digits)
+
+
+def _scaled(value: float, base: float, units: tuple[str, ...], digits: int) -> str:
+    value = float(value)
+    at = 0
+    while value >= base and at < len(units) - 1:
+        value /= base
+        at += 1
+    return f"{value:.{digits}g}{units[at]}"
+
+
+def truncate(text: str, width: int, mark: str = "...") -> str:
+    """At most `width` characters; `mark` stands for what was cut."""
+    return text if len(text) <= width else text[: max(0, width - len(mark))] + mark
+
+
+def short_id(identity: str) -> str:
+    """The first twelve digits of an id or digest."""
+    return identity.removeprefix("sha256:")[:12]

@@ -1,0 +1,266 @@
+"""What a command declares about itself, and the list of all commands.
+
+A command is one row of `COMMANDS` (its words, where it lives, one line about it) and, in its own module, a `Command` with
+an option table and a `main`. Two readers share these tables: `parse`, for every ordinary call, and `help`, which builds a
+Typer application from them for help, completion and mistakes. Nothing here imports a command.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    Check = Callable[["Invocation"], None]
+
+#: What an option holds when it is not given, by kind. Lists are copied for each call.
+ZERO: dict[str, Any] = {
+    "bool": False,
+    "str": "",
+    "list": [],  # one value each time it is given (pflag: stringArray)
+    "csv": [],  # split at commas, quotes as in CSV (pflag: stringSlice)
+    "int": 0,
+    "int32": 0,
+    "uint": 0,
+    "uints": [],
+    "ints": [],
+    "float": 0.0,
+    "duration": 0,  # nanoseconds, as in Go
+    "ips": [],
+    "map": {},  # key=value pairs at commas (pflag: stringToString)
+}
+
+
+class Option:
+    """One option: long name, kind of value, help; and what else is not the usual."""
+
+    __slots__ = (
+        "name",
+        "kind",
+        "help",
+        "short",
+        "metavar",
+        "default",
+        "implied",
+        "hidden",
+        "aliases",
+        "choices",
+        "complete",
+        "refused",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        kind: str = "bool",
+        help: str = "",
+        *,
+        short: str = "",
+        metavar: str = "",
+        default: Any = None,
+        implied: str | None = None,
+        hidden: bool = False,
+        aliases: tuple[str, ...] = (),
+        choices: tuple[str, ...] = (),
+        complete: str = "",
+        refused: str = "",
+    ) -> None:
+        self.name = name
+        self.kind = kind
+        self.help = help
+        self.short = short
+        self.metavar = metavar
+        self.default = ZERO[kind] if default is None else default
+        #: The value that the option alone means, without `=value`; "true" for a bool (pflag: NoOptDefVal).
+        self.implied = "true" if kind == "bool" and implied is None else implied
+        self.hidden = hidden
+        self.aliases = aliases
+        #: The only values there are; anything else is a mistake.
+        self.choices = choices
+        #: What completes its value: a name in `rootless.cli.complete`.
+        self.complete = complete
+        #: Why this engine cannot do it. Giving the option is then an error that says so.
+        self.refused = refused
+
+    @property
+    def many(self) -> bool:
+        return self.kind in ("list", "csv", "uints", "ints", "ips", "map")
+
+
+class Command:
+    """One command: usage, options, how many arguments, and the function that does it."""
+
+    __slots__ = ("usage", "main", "options", "args", "interspersed", "description", "examples", "complete")
+
+    def __init__(
+        self,
+        usage: str,
+        main: Callable[[Invocation], int],
+        options: Sequence[Option] = (),
+        *,
+        args: tuple[int, int | None] | Check = (0, 0),
+        interspersed: bool = True,
+        description: str = "",
+        examples: tuple[str, ...] = (),
+        complete: str = "",
+    ) -> None:
+        #: The words after the command's name, as in "[options] IMAGE [COMMAND [ARG...]]".
+        self.usage = usage
+        self.main = main
+        self.options = options
+        #: (least, most or None) positional arguments, or a function that raises Usage.
+        self.args = args
+        #: Whether options may follow arguments.
+        self.interspersed = interspersed
+        self.description = description
+        #: Lines without the program's name: "run -it host bash".
+        self.examples = examples
+        #: What completes its arguments: a name in `rootless.cli.complete`.
+        self.complete = complete
+
+
+class Invocation:
+    """A command line that has been read: the command, its options, its arguments, the global options."""
+
+    __slots__ = ("path", "command", "options", "args", "globals", "_given")
+
+    def __init__(
+        self,
+        path: str,
+        command: Command,
+        options: dict[str, Any],
+        args: list[str],
+        globals: dict[str, Any],
+        given: set[str],
+    ) -> None:
+        self.path = path
+        self.command = command
+        self.options = options
+        self.args = args
+        self.globals = globals
+        self._given = given
+
+    def given(self, name: str) -> bool:
+        """Whether the option was on the command line, as against defaulted."""
+        return name in self._given
+
+    def flag(self, name: str) -> bool:
+        value: bool = self.options[name]
+        return value
+
+    def text(self, name: str) -> str:
+        value: str = self.options[name]
+        return value
+
+    def number(self, name: str) -> int:
+        value: int = self.options[name]
+        return value
+
+    def real(self, name: str) -> float:
+        value: float = self.options[name]
+        return value
+
+    def words(self, name: str) -> list[str]:
+        value: list[str] = self.options[name]
+        return value
+
+
+_NO_REMOTE = "rootless has no service to connect to; every command works on this machine (ssh HOST rootless ...)"
+
+#: The options that stand before the command, and may stand after it.
+GLOBALS = (
+    Option("cgroup-manager", "str", "Who makes cgroups", choices=("systemd", "cgroupfs")),
+    Option("config", "str", "Folder of the registry logins (config.json)", hidden=True),
+    Option("conmon", "str", "", hidden=True, refused="rootless has its own monitor and does not start conmon"),
+    Option("connection", "str", "", short="c", hidden=True, refused=_NO_REMOTE),
+    Option("events-backend", "str", "Where events are kept", choices=("file", "journald", "none")),
+    Option("help", "bool", "Show this message"),
+    Option("hooks-dir", "list", "Folder of OCI hooks (can be given several times)"),
+    Option("identity", "str", "", hidden=True, refused=_NO_REMOTE),
+    Option("imagestore", "str", "Folder of the images, apart from the containers"),
+    Option(
+        "log-level", "str", "Messages to show: trace, debug, info, warn, error, fatal, panic", default="warn"
+    ),
+    Option("module", "list", "Load a containers.conf module"),
+    Option("network-cmd-path", "str", "Path of the network helper (pasta or slirp4netns)"),
+    Option("network-config-dir", "str", "Folder of the network definitions"),
+    Option("out", "str", "Write standard output to this file"),
+    Option("remote", "bool", "", short="r", hidden=True, refused=_NO_REMOTE),
+    Option("root", "str", "Folder of what lasts: images, containers, volumes"),
+    Option("runroot", "str", "Folder of what is gone after a reboot"),
+    Option("runtime", "str", "OCI runtime to use in place of the built-in one"),
+    Option("runtime-flag", "list", "Option for the OCI runtime, without its dashes"),
+    Option("ssh", "str", "", hidden=True, refused=_NO_REMOTE),
+    Option("storage-driver", "str", "How container roots are made", choices=("overlay", "vfs")),
+    Option("storage-opt", "list", "Option of the storage driver"),
+    Option("syslog", "bool", "Send messages to the journal as well"),
+    Option("tmpdir", "str", "Folder of the engine's temporary files"),
+    Option("transient-store", "bool", "Keep containers only until the next boot"),
+    Option("url", "str", "", hidden=True, refused=_NO_REMOTE),
+    Option("version", "bool", "Show the version", short="v"),
+    Option("volumepath", "str", "Folder of the volumes"),
+)
+
+#: Global options that a command of its own name may take over, and which are known before the command only.
+BEFORE_ONLY = frozenset(("connection", "identity", "ssh", "url", "version", "remote"))
+
+#: Words that lead to further words, and one line about each.
+GROUPS: dict[str, str] = {
+    "container": "Manage containers",
+    "generate": "Generate structured data from containers, pods or volumes",
+    "healthcheck": "Manage health checks of containers",
+    "image": "Manage images",
+    "image trust": "Manage the image trust policy",
+    "kube": "Play and generate Kubernetes YAML",
+    "manifest": "Manipulate manifest lists and image indexes",
+    "network": "Manage networks",
+    "pod": "Manage pods",
+    "secret": "Manage secrets",
+    "system": "Manage the engine",
+    "volume": "Manage volumes",
+}
+
+#: Every command by its words: where its Command is ("module" or "module:NAME"), and one line about it.
+#: The module is `rootless.cli.` plus that name; its Command is COMMAND unless another name is given.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "version": ("version", "Show the version of the engine"),
+}
+
+#: Other spellings, not shown in help.
+ALIASES: dict[str, str] = {
+    "container ls": "container list",
+    "image ls": "image list",
+    "image remove": "image rm",
+    "network list": "network ls",
+    "network remove": "network rm",
+    "pod list": "pod ps",
+    "pod ls": "pod ps",
+    "secret list": "secret ls",
+    "secret remove": "secret rm",
+    "umount": "unmount",
+    "container umount": "container unmount",
+    "image umount": "image unmount",
+    "volume list": "volume ls",
+    "volume remove": "volume rm",
+    "manifest delete": "manifest rm",
+}
+
+#: What Podman has and this engine has not, and why.
+ABSENT: dict[str, str] = {
+    "farm": "there are no remote builders: every command works on this machine",
+    "machine": "containers need no virtual machine on Linux",
+    "system connection": _NO_REMOTE,
+    "image scp": "there are no remote connections: `rootless save IMAGE | ssh HOST rootless load` does the same",
+}
+
+
+def load(path: str) -> Command:
+    """Import the module of one command, and nothing else."""
+    module, _, name = COMMANDS[path][0].partition(":")
+    place = "rootless.cli." + module
+    __import__(place)
+    import sys
+
+    command: Command = getattr(sys.modules[place], name or "COMMAND")
+    return command

@@ -1,0 +1,161 @@
+"""Whole-file replacement, locks and private folders.
+
+Invariant: a reader sees a file as it was before or after a change, never between the two. A lock is an flock, so a
+crash frees it. Lean: this module is on every hot command's path.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import stat
+
+from rootless.errors import RootlessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def write_atomic(path: str, data: bytes, mode: int = 0o600, *, sync: bool = False) -> None:
+    """Replace `path` with `data` by rename, synced to the disk first with `sync`."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except BaseException:
+        try:
+            os.unlink(temporary)
+        except OSError:
+            pass
+        raise
+
+
+def write_json(path: str, value: object, mode: int = 0o600, *, sync: bool = False) -> None:
+    write_atomic(path, json.dumps(value, separators=(",", ":")).encode(), mode, sync=sync)
+
+
+def read_bytes(path: str) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(fd).st_size
+        data = os.read(fd, size + 1)
+        if len(data) <= size and size:
+            return data
+        chunks = [data]
+        while chunk := os.read(fd, 65536):
+            chunks.append(chunk)
+        return b"".join(chunks)
+    finally:
+        os.close(fd)
+
+
+def read_json(path: str) -> Any:
+    """Parse a JSON file; an unreadable one is an error that names it."""
+    data = read_bytes(path)
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise RootlessError(
+            f"{path}: damaged record: {error}", hint="`rootless system check --repair` removes what cannot be mended"
+        ) from error
+
+
+class Lock:
+    """An flock on a file, made where missing; used with `with`.
+
+    The file is checked after locking: where another process removed or replaced it meanwhile, the lock is taken again
+    on the file that stands there now.
+    """
+
+    __slots__ = ("path", "shared", "block", "fd")
+
+    def __init__(self, path: str, *, shared: bool = False, block: bool = True) -> None:
+        self.path = path
+        self.shared = shared
+        self.block = block
+        self.fd = -1
+
+    def acquire(self) -> bool:
+        """Take the lock; False where it is held and `block` is off."""
+        how = (fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX) | (0 if self.block else fcntl.LOCK_NB)
+        while True:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(fd, how)
+                ours = os.fstat(fd)
+                try:
+                    there = os.stat(self.path)
+                except FileNotFoundError:
+                    there = None
+            except BlockingIOError:
+                os.close(fd)
+                return False
+            except BaseException:
+                os.close(fd)
+                raise
+            if there is not None and (ours.st_ino, ours.st_dev) == (there.st_ino, there.st_dev):
+                self.fd = fd
+                return True
+            os.close(fd)
+
+    def release(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Lock:
+        if not self.acquire():
+            raise BlockingIOError(errno.EWOULDBLOCK, "locked by another process", self.path)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def make_private_dir(path: str) -> None:
+    """Make `path` (and parents) with mode 0700; refuse one that is not a folder of our own (security case 47)."""
+    try:
+        os.mkdir(path, 0o700)
+        return
+    except FileNotFoundError:
+        parent = os.path.dirname(path)
+        if parent == path:
+            raise
+        make_private_dir(parent)
+        make_private_dir(path)
+        return
+    except FileExistsError:
+        pass
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode):
+        raise RootlessError(f"{path}: is not a folder", hint="move it away")
+    if status.st_uid != os.geteuid():
+        raise RootlessError(f"{path}: belongs to uid {status.st_uid}, not to uid {os.geteuid()}")
+
+
+def make_dirs(path: str, mode: int = 0o700) -> None:
+    """Make a folder and its parents; one that is there is left as it is."""
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        pass
+    except FileNotFoundError:
+        make_dirs(os.path.dirname(path), mode)
+        make_dirs(path, mode)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

@@ -1,0 +1,88 @@
+"""Processes and namespaces: unshare(2), setns(2), clone3(2), pidfds."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+from rootless.linux import libc
+
+CLONE_NEWTIME = 0x00000080
+CLONE_PIDFD = 0x00001000
+CLONE_PARENT = 0x00008000
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+CLONE_INTO_CGROUP = 0x200000000
+
+_unshare = libc.function("unshare", libc.c_int, libc.c_int)
+_setns = libc.function("setns", libc.c_int, libc.c_int, libc.c_int)
+_clone3 = libc.function("syscall", libc.c_long, libc.c_long, libc.c_void_p, libc.c_size_t)
+_pidfd_send_signal = libc.function(
+    "syscall", libc.c_long, libc.c_long, libc.c_int, libc.c_int, libc.c_void_p, libc.c_uint
+)
+_sethostname = libc.function("sethostname", libc.c_int, libc.c_char_p, libc.c_size_t)
+_setdomainname = libc.function("setdomainname", libc.c_int, libc.c_char_p, libc.c_size_t)
+_personality = libc.function("personality", libc.c_int, libc.c_ulong)
+
+pidfd_open = os.pidfd_open
+
+
+def unshare(flags: int) -> None:
+    if _unshare(flags) < 0:
+        libc.fail()
+
+
+def setns(fd: int, flags: int = 0) -> None:
+    if _setns(fd, flags) < 0:
+        libc.fail()
+
+
+class _CloneArgs(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_uint64)
+        for name in (
+            "flags pidfd child_tid parent_tid exit_signal stack stack_size tls set_tid set_tid_size cgroup".split()
+        )
+    ]
+
+
+def clone(flags: int, exit_signal: int = 17, cgroup_fd: int = -1) -> int:
+    """Fork with clone3(2) into the namespaces of `flags`; 0 in the child, its pid in the parent.
+
+    Only for a single-threaded process: the interpreter's own fork handlers are not run.
+    """
+    arguments = _CloneArgs(flags=flags, exit_signal=0 if flags & CLONE_PARENT else exit_signal)
+    if cgroup_fd >= 0:
+        arguments.flags |= CLONE_INTO_CGROUP
+        arguments.cgroup = cgroup_fd
+    pid: int = _clone3(libc.SYS_clone3, ctypes.byref(arguments), ctypes.sizeof(arguments))
+    if pid < 0:
+        libc.fail()
+    return pid
+
+
+def pidfd_send_signal(pidfd: int, number: int) -> None:
+    if _pidfd_send_signal(libc.SYS_pidfd_send_signal, pidfd, number, None, 0) < 0:
+        libc.fail()
+
+
+def sethostname(name: str) -> None:
+    data = name.encode()
+    if _sethostname(data, len(data)) < 0:
+        libc.fail(name)
+
+
+def setdomainname(name: str) -> None:
+    data = name.encode()
+    if _setdomainname(data, len(data)) < 0:
+        libc.fail(name)
+
+
+def personality(persona: int) -> None:
+    if _personality(persona) < 0:
+        libc.fail()

@@ -1,0 +1,170 @@
+"""Work done inside a user namespace by a forked child: what sub-id-owned files need.
+
+    parent                         child
+    fork ───────────────────────►  unshare(user, mount…)
+           ◄── "unshared" ───────
+    writes both id maps
+           ─── "mapped" ───────►   becomes uid 0, gid 0 of the namespace, body(), _exit
+           ◄── error as JSON, or end of file
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+
+from rootless.errors import RootlessError, SetupError
+from rootless.linux.idmap import IdMap, write_id_maps
+from rootless.linux.prctl import PR_SET_PDEATHSIG, prctl
+from rootless.linux.sched import CLONE_NEWNS, CLONE_NEWUSER, unshare
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Child:
+    """A child at work in a namespace of its own."""
+
+    __slots__ = ("pid", "_channel")
+
+    def __init__(self, pid: int, channel: socket.socket) -> None:
+        self.pid = pid
+        self._channel = channel
+
+    def wait(self) -> None:
+        """Wait for the end; raise what the child raised, as SetupError or OSError, or how it died."""
+        data = b""
+        while chunk := self._channel.recv(65536):
+            data += chunk
+        self._channel.close()
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        if data:
+            raise decode_error(data)
+        if status:
+            how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+            raise RootlessError(f"helper in the user namespace {how}")
+
+
+def encode_error(error: BaseException) -> bytes:
+    """An error as data for the other end of a socket; nobody parses message text."""
+    if isinstance(error, RootlessError):
+        value: dict[str, object] = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+    elif isinstance(error, OSError):
+        value = {"errno": error.errno, "message": error.strerror or str(error), "path": _text(error.filename)}
+    else:
+        value = {"message": f"{type(error).__name__}: {error}"}
+    return json.dumps(value).encode()
+
+
+def _text(path: object) -> str | None:
+    if path is None or isinstance(path, int):
+        return None
+    return os.fsdecode(path) if isinstance(path, (str, bytes)) else str(path)
+
+
+def decode_error(data: bytes) -> Exception:
+    value = json.loads(data)
+    if value.get("errno"):
+        error: Exception = OSError(value["errno"], value["message"], value.get("path"))
+        return error
+    return RootlessError(value["message"], hint=value.get("hint", ""), exit_code=value.get("exit_code"))
+
+
+def unshare_user(flags: int) -> None:
+    """unshare(2) with the host's usual reasons for refusing put into words."""
+    try:
+        unshare(flags | CLONE_NEWUSER)
+    except OSError as error:
+        raise refused(error) from error
+
+
+def refused(error: OSError) -> SetupError:
+    """Why the kernel refuses user namespaces on this host, and the remedy."""
+    number = error.errno or 0
+    hint = ""
+    if number in (errno.ENOSPC, errno.EUSERS):
+        hint = "user.max_user_namespaces is 0 or used up: ask for `sysctl user.max_user_namespaces=15000`"
+    elif number in (errno.EPERM, errno.EACCES):
+        for path, off, text in (
+            ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
+            (
+                "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+                "1",
+                "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile that grants userns",
+            ),
+        ):
+            try:
+                with open(path) as file:
+                    if file.read().strip() == off:
+                        hint = f"{os.path.basename(path)} is {off}: ask for `{text}`"
+            except OSError:
+                continue
+        hint = hint or "a seccomp filter or security module around this process forbids them"
+    return SetupError(
+        f"user namespaces are forbidden here: {os.strerror(number)}", stage="user namespace", errno=number, hint=hint
+    )
+
+
+def fork_in_userns(
+    idmap: IdMap, body: Callable[[], object], *, flags: int = CLONE_NEWNS
+) -> Child:
+    """Run `body` in a forked child that is root of a new user namespace (and of the namespaces in `flags`).
+
+    Raises SetupError where the host forbids it. The child dies with its parent.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            ours.close()
+            prctl(PR_SET_PDEATHSIG, 9)
+            if os.getppid() != parent:
+                os._exit(1)
+            unshare_user(flags)
+            theirs.send(b"unshared")
+            if theirs.recv(16) != b"mapped":
+                os._exit(1)
+            become_root(idmap)
+            body()
+            status = 0
+        except BaseException as error:
+            try:
+                theirs.send(encode_error(error))
+            except OSError:
+                pass
+        finally:
+            os._exit(status)
+    theirs.close()
+    try:
+        said = ours.recv(65536)
+        if said != b"unshared":
+            raise decode_error(said) if said else RootlessError("helper in the user namespace died at its start")
+        write_id_maps(pid, idmap)
+        ours.send(b"mapped")
+    except BaseException:
+        ours.close()
+        os.waitpid(pid, 0)
+        raise
+    return Child(pid, ours)
+
+
+def become_root(idmap: IdMap) -> None:
+    """Take uid and gid 0 of the namespace (or its only id) and, where the map allows it, no other group."""
+    gid = 0 if _has(idmap.gids, 0) else idmap.gids[0][0]
+    uid = 0 if _has(idmap.uids, 0) else idmap.uids[0][0]
+    try:
+        os.setgroups([])
+    except PermissionError:
+        pass  # a map of one id comes with setgroups denied
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    prctl(PR_SET_PDEATHSIG, 9)  # the change of ids has cleared it
+
+
+def _has(ranges: list[tuple[int, int, int]], identity: int) -> bool:
+    return any(start <= identity < start + size for start, _, size in ranges)

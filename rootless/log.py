@@ -1,0 +1,45 @@
+"""A few lines of levelled messages on standard error, as Podman's --log-level words have them."""
+
+from __future__ import annotations
+
+import os
+
+TRACE, DEBUG, INFO, WARN, ERROR, FATAL, PANIC = range(7)
+NAMES = ("trace", "debug", "info", "warn", "error", "fatal", "panic")
+level = WARN
+
+
+def set_level(name: str) -> bool:
+    """Set the level by its name; False where there is no such level."""
+    global level
+    name = "warn" if name.lower() == "warning" else name.lower()
+    if name not in NAMES:
+        return False
+    level = NAMES.index(name)
+    return True
+
+
+def emit(at: int, message: str) -> None:
+    if at < level:
+        return
+    line = f"{NAMES[at].upper()}: {message}\n"
+    try:
+        os.write(2, line.encode("utf-8", "surrogateescape"))
+    except OSError:
+        pass  # a closed standard error is no reason to fail
+
+
+def debug(message: str) -> None:
+    emit(DEBUG, message)
+
+
+def info(message: str) -> None:
+    emit(INFO, message)
+
+
+def warn(message: str) -> None:
+    emit(WARN, message)
+
+
+def error(message: str) -> None:
+    emit(ERROR, message)
