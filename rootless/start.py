@@ -1,0 +1,54 @@
+"""The first module of ours that runs: bin/rootless enters here, in an interpreter without `site`.
+
+Nothing else is to be added: every command pays for it. The name is not `__main__` because `python -m rootless`
+arrives there with `site` loaded and needs none of this.
+"""
+
+from __future__ import annotations
+
+import posix
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import NoReturn
+
+
+class LateSite:
+    """The last finder: loads `site` once something is asked for that lies neither in the standard library nor beside us.
+
+    That is a dependency of an editable install, or Debian's python3-systemd in an environment that sees the system's
+    packages; and no command on its ordinary way.
+    """
+
+    @staticmethod
+    def find_spec(
+        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        # The standard library itself probes for modules of other systems (msvcrt).
+        if path is not None or name.partition(".")[0] in sys.stdlib_module_names:
+            return None
+        sys.meta_path.remove(LateSite)  # type: ignore[arg-type]
+        import site
+        from importlib.machinery import PathFinder
+
+        site.main()
+        return PathFinder.find_spec(name)
+
+
+def main() -> NoReturn:
+    """Run the command in sys.argv and exit with its code."""
+    sys.argv[0] = "rootless"
+    if sys.flags.no_site:
+        sys.meta_path.append(LateSite)  # type: ignore[arg-type]
+    for key in [key for key in posix.environ if key.startswith(b"ROOTLESS_LD_")]:
+        from os import environb
+
+        environb[key.removeprefix(b"ROOTLESS_")] = environb.pop(key)
+
+    from rootless.__main__ import main as command
+
+    sys.exit(command())
