@@ -52,7 +52,9 @@ def _run(words: list[str]) -> int:
             )
             return 1
     if settings["out"]:
-        descriptor = os.open(settings["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(
+            settings["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666
+        )
         os.dup2(descriptor, 1)
         os.close(descriptor)
     return invocation.command.main(invocation)
@@ -85,12 +87,18 @@ def _report(error: BaseException, words: list[str]) -> int:
         from rootless.cli.output import printable
 
         where = f"{error.filename}: " if error.filename else ""
-        reason = (error.strerror or str(error)).lower() if not isinstance(error, KeyError) else str(error)
+        reason = (
+            (error.strerror or str(error)).lower()
+            if not isinstance(error, KeyError)
+            else str(error)
+        )
         _say(printable(f"Error: {where}{reason}", 2))
     else:
         what = " ".join(str(error).split())
         _say(f"Error: internal error: {type(error).__name__}: {what}".rstrip(": "))
-        _say("Hint: this is a bug; please report it with the output of the same command under --log-level debug")
+        _say(
+            "Hint: this is a bug; please report it with the output of the same command under --log-level debug"
+        )
     if _debugging(words):
         sys.excepthook(type(error), error, error.__traceback__)
     return 125

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -47,7 +47,9 @@ def _metavar(option: Option) -> str | None:
         return option.metavar
     if option.choices:
         return "|".join(option.choices)
-    return {"list": "string", "csv": "string,...", "str": "string", "map": "key=value,..."}.get(option.kind, option.kind)
+    return {"list": "string", "csv": "string,...", "str": "string", "map": "key=value,..."}.get(
+        option.kind, option.kind
+    )
 
 
 def _completer(name: str) -> Callable[..., list[str]] | None:
@@ -60,8 +62,8 @@ def _completer(name: str) -> Callable[..., list[str]] | None:
     def answer(incomplete: str) -> list[str]:
         try:
             return [word for word in finder(incomplete) if word.startswith(incomplete)]
-        except Exception:  # a completion that fails offers nothing; the shell has no place for a message
-            return []
+        except Exception:
+            return []  # the shell has no place for a message
 
     return answer
 
@@ -69,9 +71,11 @@ def _completer(name: str) -> Callable[..., list[str]] | None:
 def _parameter(option: Option) -> inspect.Parameter:
     names = [f"--{option.name}"] + ([f"-{option.short}"] if option.short else [])
     names += [f"--{alias}" for alias in option.aliases]
-    kind: Any = Optional[bool] if option.kind == "bool" else Optional[list[str]]
+    kind: Any = bool | None if option.kind == "bool" else list[str] | None
     choices = option.choices
-    completer = (lambda incomplete: [c for c in choices if c.startswith(incomplete)]) if choices else None
+    completer = (
+        (lambda incomplete: [c for c in choices if c.startswith(incomplete)]) if choices else None
+    )
     about = typer.Option(
         *names,
         help=option.help + _shown_default(option),
@@ -81,7 +85,10 @@ def _parameter(option: Option) -> inspect.Parameter:
         autocompletion=completer or _completer(option.complete),
     )
     return inspect.Parameter(
-        _identifier(option.name), inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, about]
+        _identifier(option.name),
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind, about],
     )
 
 
@@ -92,12 +99,17 @@ def _function(
     parameters = [_parameter(option) for option in options]
     words = " ".join(word for word in usage.split() if word != "[options]")
     if words:
-        about = typer.Argument(metavar=words, show_default=False, autocompletion=_completer(completer))
-        kind: Any = Optional[list[str]]
+        about = typer.Argument(
+            metavar=words, show_default=False, autocompletion=_completer(completer)
+        )
+        kind: Any = list[str] | None
         parameters.insert(
             0,
             inspect.Parameter(
-                "arguments", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, about]
+                "arguments",
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[kind, about],
             ),
         )
 
@@ -151,7 +163,7 @@ def build(path: str = "", body: Callable[..., Any] = _nothing) -> typer.Typer:
 
     for name, (_, summary) in sorted(COMMANDS.items()):
         parent, _, last = name.rpartition(" ")
-        if name != path and path != "*":
+        if path not in (name, "*"):
             group(parent).command(last, help=summary, short_help=summary)(lambda: None)
             continue
         command = load(name)
@@ -195,7 +207,9 @@ def show(path: str, *, missing: bool = False) -> int:
         pass
     sys.stdout.flush()
     if missing:
-        sys.stderr.write(f"Error: missing command '{' '.join(f'{parse.PROGRAM} {path}'.split())} COMMAND'\n")
+        sys.stderr.write(
+            f"Error: missing command '{' '.join(f'{parse.PROGRAM} {path}'.split())} COMMAND'\n"
+        )
         return 125
     return 0
 
@@ -216,7 +230,7 @@ def _named(words: list[str]) -> str:
     words = list(words)
     while words:
         try:
-            path, _ = parse.find(words, parse._Flags(""), {}, set())
+            path, _ = parse.find(words, parse.Flags(""))
         except Exception:
             words.pop()
         else:
@@ -230,7 +244,10 @@ def _distance(one: str, other: str) -> int:
     for at, left in enumerate(one.lower(), 1):
         above, row[0] = row[0], at
         for column, right in enumerate(other.lower(), 1):
-            above, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, above + (left != right))
+            above, row[column] = (
+                row[column],
+                min(row[column] + 1, row[column - 1] + 1, above + (left != right)),
+            )
     return row[-1]
 
 

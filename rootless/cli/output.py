@@ -58,20 +58,28 @@ def table(rows: Iterable[Sequence[str]], *, padding: int = 2, minimum: int = 12)
                 widths.append(minimum)
             widths[at] = max(widths[at], len(cell) + padding)
     return "".join(
-        "".join(cell.ljust(widths[at]) for at, cell in enumerate(row[:-1])) + (row[-1] if row else "") + "\n"
+        "".join(cell.ljust(widths[at]) for at, cell in enumerate(row[:-1]))
+        + (row[-1] if row else "")
+        + "\n"
         for row in grid
     )
 
 
 def _one_line(text: str) -> str:
-    return text if "\n" not in text and "\t" not in text else text.replace("\n", "\\n").replace("\t", "\\t")
+    return (
+        text
+        if "\n" not in text and "\t" not in text
+        else text.replace("\n", "\\n").replace("\t", "\\t")
+    )
 
 
 def to_json(value: Any, indent: int = 4) -> str:
     """JSON as Podman prints it: indented, non-ASCII text as it is, and <, > and & escaped as Go does."""
     import json
 
-    text = json.dumps(value, indent=indent or None, ensure_ascii=False, separators=None if indent else (",", ":"))
+    text = json.dumps(
+        value, indent=indent or None, ensure_ascii=False, separators=None if indent else (",", ":")
+    )
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
@@ -108,12 +116,16 @@ def human_duration(seconds: float) -> str:
 
 def human_size(size_bytes: float, digits: int = 4) -> str:
     """A size with decimal units, as Docker's go-units.HumanSize: "1.23MB"."""
-    return _scaled(size_bytes, 1000.0, ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"), digits)
+    return _scaled(
+        size_bytes, 1000.0, ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"), digits
+    )
 
 
 def binary_size(size_bytes: float, digits: int = 4) -> str:
     """A size with binary units, as Docker's go-units.BytesSize: "1.21MiB"."""
-    return _scaled(size_bytes, 1024.0, ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"), digits)
+    return _scaled(
+        size_bytes, 1024.0, ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"), digits
+    )
 
 
 def _scaled(value: float, base: float, units: tuple[str, ...], digits: int) -> str:

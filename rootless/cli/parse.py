@@ -6,9 +6,18 @@ words with our name; `--help` raises `HelpWanted`. `help` reads the same tables 
 
 from __future__ import annotations
 
-import sys
-
-from rootless.cli.table import ABSENT, ALIASES, BEFORE_ONLY, COMMANDS, GLOBALS, GROUPS, Command, Invocation, Option, load
+from rootless.cli.table import (
+    ABSENT,
+    ALIASES,
+    BEFORE_ONLY,
+    COMMANDS,
+    GLOBALS,
+    GROUPS,
+    Command,
+    Invocation,
+    Option,
+    load,
+)
 from rootless.errors import Usage
 
 TYPE_CHECKING = False
@@ -22,7 +31,11 @@ PROGRAM = "rootless"
 
 _TRUE = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE = frozenset(("0", "f", "F", "FALSE", "false", "False"))
-_INTEGERS = {"int": (-(1 << 63), (1 << 63) - 1), "int32": (-(1 << 31), (1 << 31) - 1), "uint": (0, (1 << 64) - 1)}
+_INTEGERS = {
+    "int": (-(1 << 63), (1 << 63) - 1),
+    "int32": (-(1 << 31), (1 << 31) - 1),
+    "uint": (0, (1 << 64) - 1),
+}
 
 
 class HelpWanted(Exception):
@@ -90,7 +103,16 @@ def real(text: str) -> float:
         raise ValueError(f"strconv.ParseFloat: parsing {quote(text)}: invalid syntax") from None
 
 
-_UNITS = {"ns": 1, "us": 1000, "µs": 1000, "μs": 1000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_UNITS = {
+    "ns": 1,
+    "us": 1000,
+    "µs": 1000,
+    "μs": 1000,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
 
 
 def duration(text: str) -> int:
@@ -132,7 +154,9 @@ def csv(text: str) -> list[str]:
             field = text[at:] if end < 0 else text[at:end]
             if '"' in field:
                 column = len(text[: at + field.index('"')].encode("utf-8", "surrogateescape")) + 1
-                raise ValueError(f'parse error on line 1, column {column}: bare " in non-quoted-field')
+                raise ValueError(
+                    f'parse error on line 1, column {column}: bare " in non-quoted-field'
+                )
             fields.append(field)
             if end < 0:
                 return fields
@@ -144,7 +168,9 @@ def csv(text: str) -> list[str]:
             end = text.find('"', at)
             if end < 0:
                 column = len(text.encode("utf-8", "surrogateescape")) + 1
-                raise ValueError(f'parse error on line 1, column {column}: extraneous or missing " in quoted-field')
+                raise ValueError(
+                    f'parse error on line 1, column {column}: extraneous or missing " in quoted-field'
+                )
             parts.append(text[at:end])
             at = end + 1
             if text[at : at + 1] != '"':
@@ -156,7 +182,9 @@ def csv(text: str) -> list[str]:
             return fields
         if text[at] != ",":
             column = len(text[:at].encode("utf-8", "surrogateescape"))
-            raise ValueError(f'parse error on line 1, column {column}: extraneous or missing " in quoted-field')
+            raise ValueError(
+                f'parse error on line 1, column {column}: extraneous or missing " in quoted-field'
+            )
         at += 1
 
 
@@ -192,7 +220,9 @@ def convert(option: Option, text: str) -> Any:
         raise ValueError(f"strconv.ParseBool: parsing {quote(text)}: invalid syntax")
     if kind == "str":
         if option.choices and text not in option.choices:
-            raise ValueError(f'{quote(text)} is not a valid value.  Choose from: "{", ".join(option.choices)}"')
+            raise ValueError(
+                f'{quote(text)} is not a valid value.  Choose from: "{", ".join(option.choices)}"'
+            )
         return text
     if kind == "list":
         return [text]
@@ -217,13 +247,14 @@ def _see(path: str) -> str:
     return f"\nSee '{(PROGRAM + ' ' + path).strip()} --help'"
 
 
-class _Flags:
+class Flags:
     """The options that may stand at this place of the command line, by the names they are given with."""
 
-    __slots__ = ("path", "names", "shorts")
+    __slots__ = ("globals", "names", "path", "shorts")
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.globals: dict[str, Any] = {}
         self.names: dict[str, _Slot] = {}
         self.shorts: dict[str, _Slot] = {}
 
@@ -245,7 +276,9 @@ class _Flags:
             value = convert(option, text)
         except ValueError as error:
             shown = f"-{option.short}, --{option.name}" if option.short else f"--{option.name}"
-            raise Usage(f"invalid argument {quote(text)} for {quote(shown)} flag: {error}{_see(self.path)}") from None
+            raise Usage(
+                f"invalid argument {quote(text)} for {quote(shown)} flag: {error}{_see(self.path)}"
+            ) from None
         name = option.name
         if option.refused and value is not False:
             raise Usage(f"--{name} is not supported: {option.refused}")
@@ -313,7 +346,7 @@ def _rune(char: str) -> str:
     return "'\\''" if char == "'" else "'" + quote(char)[1:-1].replace('\\"', '"') + "'"
 
 
-def _read_globals(words: list[str], at: int, flags: _Flags) -> int:
+def _read_globals(words: list[str], at: int, flags: Flags) -> int:
     """Take options up to the first word that is none; returns where that is."""
     while at < len(words):
         word = words[at]
@@ -329,9 +362,10 @@ def _read_globals(words: list[str], at: int, flags: _Flags) -> int:
     return at
 
 
-def find(words: list[str], flags: _Flags, values: dict[str, Any], given: set[str]) -> tuple[str, int]:
-    """The command that argv names, and where its own words begin. Global options go into `values`."""
-    flags.add(GLOBALS, values, given)
+def find(words: list[str], flags: Flags) -> tuple[str, int]:
+    """The command that argv names, and where its own words begin."""
+    values = flags.globals
+    flags.add(GLOBALS, values, set())
     at = 0
     path = ""
     while True:
@@ -345,7 +379,6 @@ def find(words: list[str], flags: _Flags, values: dict[str, Any], given: set[str
         if name == "help":
             raise HelpWanted(_known(words[at + 1 :]))
         if name in COMMANDS:
-            flags.path = name
             return name, at + 1
         if name not in GROUPS or not _inhabited(name):
             raise _unrecognized(path, words[at])
@@ -377,18 +410,21 @@ def _unrecognized(path: str, word: str) -> Usage:
     from rootless.cli.help import suggestions
 
     found = suggestions(path, word)
-    did_you_mean = "\n\nDid you mean this?\n" + "".join(f"\t{other}\n" for other in found) if found else ""
+    did_you_mean = (
+        "\n\nDid you mean this?\n" + "".join(f"\t{other}\n" for other in found) if found else ""
+    )
     parent = (PROGRAM + " " + path).strip()
     return Usage(
         f"unrecognized command `{PROGRAM} {name}`{did_you_mean}\nTry '{parent} --help' for more information"
     )
 
 
-def read(command: Command, words: list[str], at: int, flags: _Flags) -> tuple[dict[str, Any], list[str], set[str]]:
-    """Read a command's own words from `at`: the values of its options, its arguments, and which options were given."""
+def read(path: str, command: Command, words: list[str], at: int, flags: Flags) -> Invocation:
+    """Read a command's own words, which begin at `at`."""
     for name in BEFORE_ONLY:
         del flags.names[name]
     flags.shorts.clear()
+    flags.path = path
     values: dict[str, Any] = {}
     given: set[str] = set()
     flags.add(command.options, values, given)
@@ -410,7 +446,11 @@ def read(command: Command, words: list[str], at: int, flags: _Flags) -> tuple[di
             at = flags.long(word, words, at)
         else:
             at = flags.short(word, words, at)
-    return values, args, given
+    if flags.globals["help"]:
+        raise HelpWanted(path)
+    invocation = Invocation(path, command, values, args, globals=flags.globals, given=given)
+    check_args(invocation)
+    return invocation
 
 
 def check_args(invocation: Invocation) -> None:
@@ -434,16 +474,15 @@ def check_args(invocation: Invocation) -> None:
     raise Usage(f"accepts between {least} and {most} arg(s), received {count}")
 
 
-def parse(words: list[str] | None = None) -> Invocation:
+def parse_command(path: str, command: Command, words: list[str]) -> Invocation:
+    """Read the words that follow the name of a command already known."""
+    flags = Flags(path)
+    flags.add(GLOBALS, flags.globals, set())
+    return read(path, command, words, 0, flags)
+
+
+def parse(words: list[str]) -> Invocation:
     """Read a whole command line, importing the one command that it names."""
-    words = sys.argv[1:] if words is None else words
-    globals: dict[str, Any] = {}
-    flags = _Flags("")
-    path, at = find(words, flags, globals, set())
-    command = load(path)
-    values, args, given = read(command, words, at, flags)
-    if globals["help"]:
-        raise HelpWanted(path)
-    invocation = Invocation(path, command, values, args, globals, given)
-    check_args(invocation)
-    return invocation
+    flags = Flags("")
+    path, at = find(words, flags)
+    return read(path, load(path), words, at, flags)

@@ -36,18 +36,18 @@ class Option:
     """One option: long name, kind of value, help; and what else is not the usual."""
 
     __slots__ = (
-        "name",
-        "kind",
-        "help",
-        "short",
-        "metavar",
-        "default",
-        "implied",
-        "hidden",
         "aliases",
         "choices",
         "complete",
+        "default",
+        "help",
+        "hidden",
+        "implied",
+        "kind",
+        "metavar",
+        "name",
         "refused",
+        "short",
     )
 
     def __init__(
@@ -91,7 +91,16 @@ class Option:
 class Command:
     """One command: usage, options, how many arguments, and the function that does it."""
 
-    __slots__ = ("usage", "main", "options", "args", "interspersed", "description", "examples", "complete")
+    __slots__ = (
+        "args",
+        "complete",
+        "description",
+        "examples",
+        "interspersed",
+        "main",
+        "options",
+        "usage",
+    )
 
     def __init__(
         self,
@@ -123,7 +132,7 @@ class Command:
 class Invocation:
     """A command line that has been read: the command, its options, its arguments, the global options."""
 
-    __slots__ = ("path", "command", "options", "args", "globals", "_given")
+    __slots__ = ("_given", "args", "command", "globals", "options", "path")
 
     def __init__(
         self,
@@ -131,6 +140,7 @@ class Invocation:
         command: Command,
         options: dict[str, Any],
         args: list[str],
+        *,
         globals: dict[str, Any],
         given: set[str],
     ) -> None:
@@ -172,7 +182,13 @@ _NO_REMOTE = "rootless has no service to connect to; every command works on this
 GLOBALS = (
     Option("cgroup-manager", "str", "Who makes cgroups", choices=("systemd", "cgroupfs")),
     Option("config", "str", "Folder of the registry logins (config.json)", hidden=True),
-    Option("conmon", "str", "", hidden=True, refused="rootless has its own monitor and does not start conmon"),
+    Option(
+        "conmon",
+        "str",
+        "",
+        hidden=True,
+        refused="rootless has its own monitor and does not start conmon",
+    ),
     Option("connection", "str", "", short="c", hidden=True, refused=_NO_REMOTE),
     Option("events-backend", "str", "Where events are kept", choices=("file", "journald", "none")),
     Option("help", "bool", "Show this message"),
@@ -180,7 +196,10 @@ GLOBALS = (
     Option("identity", "str", "", hidden=True, refused=_NO_REMOTE),
     Option("imagestore", "str", "Folder of the images, apart from the containers"),
     Option(
-        "log-level", "str", "Messages to show: trace, debug, info, warn, error, fatal, panic", default="warn"
+        "log-level",
+        "str",
+        "Messages to show: trace, debug, info, warn, error, fatal, panic",
+        default="warn",
     ),
     Option("module", "list", "Load a containers.conf module"),
     Option("network-cmd-path", "str", "Path of the network helper (pasta or slirp4netns)"),

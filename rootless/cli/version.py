@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from rootless.cli.table import Command, Option
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cli.table import Invocation
@@ -18,7 +19,9 @@ def facts() -> dict[str, object]:
 
     from rootless import __version__
 
-    machine = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}.get(os.uname().machine, os.uname().machine)
+    machine = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}.get(
+        os.uname().machine, os.uname().machine
+    )
     python = ".".join(str(part) for part in sys.version_info[:3])
     return {
         "Client": {
@@ -39,7 +42,7 @@ def main(inv: Invocation) -> int:
     assert isinstance(client, dict)
     if inv.given("format"):
         wanted = inv.text("format")
-        if wanted in ("json", "{{json .}}"):
+        if wanted == "json":
             output.line(output.to_json(known, 2))
             return 0
         from rootless.cli import template
