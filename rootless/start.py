@@ -31,7 +31,7 @@ class LateSite:
         # The standard library itself probes for modules of other systems (msvcrt).
         if path is not None or name.partition(".")[0] in sys.stdlib_module_names:
             return None
-        sys.meta_path.remove(LateSite)  # type: ignore[arg-type]
+        sys.meta_path.remove(LateSite)
         import site
         from importlib.machinery import PathFinder
 
@@ -43,7 +43,7 @@ def main() -> NoReturn:
     """Run the command in sys.argv and exit with its code."""
     sys.argv[0] = "rootless"
     if sys.flags.no_site:
-        sys.meta_path.append(LateSite)  # type: ignore[arg-type]
+        sys.meta_path.append(LateSite)
     for key in [key for key in posix.environ if key.startswith(b"ROOTLESS_LD_")]:
         from os import environb
 
