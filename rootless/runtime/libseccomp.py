@@ -95,7 +95,9 @@ def _action(name: object, value: object, where: str) -> int:
         raise SetupError(f"linux.seccomp.{where}: unknown action {name!r}", stage="seccomp")
     if short not in _WITH_VALUE:
         if value is not None:
-            raise SetupError(f"linux.seccomp.{where}: an errno is given for {name}", stage="seccomp")
+            raise SetupError(
+                f"linux.seccomp.{where}: an errno is given for {name}", stage="seccomp"
+            )
         return _ACTIONS[short]
     if value is None:
         value = _EPERM
@@ -109,12 +111,14 @@ def _add_architectures(library: Any, context: int, names: list[str]) -> None:
         token = library.seccomp_arch_resolve_name(name.removeprefix("SCMP_ARCH_").lower().encode())
         if token == 0:
             raise SetupError(
-                f"linux.seccomp.architectures[{index}]: unknown architecture {name!r}", stage="seccomp"
+                f"linux.seccomp.architectures[{index}]: unknown architecture {name!r}",
+                stage="seccomp",
             )
         result = library.seccomp_arch_add(context, token)
         if result not in (0, -_EEXIST):  # the native one is there from the start
             raise SetupError(
-                f"linux.seccomp.architectures[{index}]: {name}: {os.strerror(-result)}", stage="seccomp"
+                f"linux.seccomp.architectures[{index}]: {name}: {os.strerror(-result)}",
+                stage="seccomp",
             )
 
 
@@ -132,7 +136,8 @@ def _add_rule(library: Any, context: int, rule: dict[str, Any], where: str, defa
             result = library.seccomp_rule_add_array(context, action, number, len(some), array)
             if result < 0:
                 raise SetupError(
-                    f"linux.seccomp.{where}: cannot add {name}: {os.strerror(-result)}", stage="seccomp"
+                    f"linux.seccomp.{where}: cannot add {name}: {os.strerror(-result)}",
+                    stage="seccomp",
                 )
 
 
@@ -143,10 +148,16 @@ def _compares(arguments: list[dict[str, Any]], where: str) -> list[list[_Compare
         name = argument.get("op")
         operator = name.removeprefix("SCMP_CMP_") if isinstance(name, str) else ""
         if operator == name or operator not in _OPERATORS:
-            raise SetupError(f"linux.seccomp.{where}.args[{index}].op: unknown operator {name!r}", stage="seccomp")
+            raise SetupError(
+                f"linux.seccomp.{where}.args[{index}].op: unknown operator {name!r}",
+                stage="seccomp",
+            )
         number = argument.get("index")
         if not isinstance(number, int) or not 0 <= number < 6:
-            raise SetupError(f"linux.seccomp.{where}.args[{index}].index: {number!r} is not 0 to 5", stage="seccomp")
+            raise SetupError(
+                f"linux.seccomp.{where}.args[{index}].index: {number!r} is not 0 to 5",
+                stage="seccomp",
+            )
         value, value_two = argument.get("value") or 0, argument.get("valueTwo") or 0
         conditions.append(_Compare(number, _OPERATORS[operator], value, value_two))
     # libseccomp takes one condition per argument; runc and crun make several on one argument alternatives.
@@ -160,7 +171,9 @@ def _export(library: Any, context: int) -> bytes:
     try:
         result = library.seccomp_export_bpf(context, fd)
         if result < 0:
-            raise SetupError(f"linux.seccomp: cannot compile: {os.strerror(-result)}", stage="seccomp")
+            raise SetupError(
+                f"linux.seccomp: cannot compile: {os.strerror(-result)}", stage="seccomp"
+            )
         return os.pread(fd, os.fstat(fd).st_size, 0)
     finally:
         os.close(fd)

@@ -11,12 +11,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import json
-import mmap
 import os
 import stat
+import sys
 
 from rootless.errors import SetupError
-from rootless.files import write_atomic
+from rootless.files import make_dirs, write_atomic
 from rootless.linux import seccomp as kernel
 
 try:
@@ -98,7 +98,9 @@ def _architectures(document: dict[str, Any], native: str) -> list[str]:
     listed: list[str] = document.get("architectures") or []
     mapped = document.get("archMap") or []
     if listed and mapped:
-        raise SetupError("seccomp profile: both architectures and archMap are given", stage="seccomp")
+        raise SetupError(
+            "seccomp profile: both architectures and archMap are given", stage="seccomp"
+        )
     for entry in mapped:
         if entry.get("architecture") == native:
             return [native, *(entry.get("subArchitectures") or [])]
@@ -139,14 +141,19 @@ def _version(release: str) -> tuple[int, int]:
     try:
         return int(major), int(digits or 0)
     except ValueError:
-        raise SetupError(f"seccomp profile: {release!r} is not a kernel version", stage="seccomp") from None
+        raise SetupError(
+            f"seccomp profile: {release!r} is not a kernel version", stage="seccomp"
+        ) from None
 
 
 def _plain_rule(rule: dict[str, Any]) -> dict[str, Any]:
     names = rule.get("names")
     if rule.get("name"):  # the older form of the format
         if names:
-            raise SetupError(f"seccomp profile: both name and names are given for {rule['name']}", stage="seccomp")
+            raise SetupError(
+                f"seccomp profile: both name and names are given for {rule['name']}",
+                stage="seccomp",
+            )
         names = [rule["name"]]
     plain: dict[str, Any] = {"names": names or [], "action": rule.get("action")}
     value = _errno(rule.get("errno"), rule.get("errnoRet"))
@@ -179,7 +186,7 @@ def compile(section: Section, cache_dir: str) -> bytes:
 
         program = libseccomp.translate(section)
         try:
-            os.makedirs(cache_dir, mode=0o700, exist_ok=True)
+            make_dirs(cache_dir)
             write_atomic(path, program)
         except OSError:
             pass  # a full or read-only folder costs the next start 30 ms, not this one its container
@@ -194,8 +201,6 @@ def _key(section: Section) -> str:
 
 def _library_version() -> str:
     """Which libseccomp would compile, told by its file's name, because asking it would mean to load it."""
-    import sys
-
     multiarch = getattr(sys.implementation, "_multiarch", "")
     for folder in (f"/usr/lib/{multiarch}", "/usr/lib64", "/usr/lib", "/lib64", "/lib"):
         try:
@@ -235,14 +240,18 @@ def load_flags(section: Section) -> int:
     flags = kernel.FILTER_FLAG_SPEC_ALLOW if names is None else 0
     for index, name in enumerate(names or ()):
         if name not in _FLAGS:
-            raise SetupError(f"linux.seccomp.flags[{index}]: unknown flag {name!r}", stage="seccomp")
+            raise SetupError(
+                f"linux.seccomp.flags[{index}]: unknown flag {name!r}", stage="seccomp"
+            )
         flags |= _FLAGS[name]
     notifies = section.get("defaultAction") == "SCMP_ACT_NOTIFY" or any(
         rule.get("action") == "SCMP_ACT_NOTIFY" for rule in section.get("syscalls") or ()
     )
     if notifies:
         if not section.get("listenerPath"):
-            raise SetupError("linux.seccomp.listenerPath: SCMP_ACT_NOTIFY needs one", stage="seccomp")
+            raise SetupError(
+                "linux.seccomp.listenerPath: SCMP_ACT_NOTIFY needs one", stage="seccomp"
+            )
         flags |= kernel.FILTER_FLAG_NEW_LISTENER
         if flags & kernel.FILTER_FLAG_TSYNC:
             # seccomp(2): both give a result in the same return value, unless told to give an error for threads.
@@ -277,6 +286,8 @@ class Listener:
     __slots__ = ("_number", "_word")
 
     def __init__(self) -> None:
+        import mmap
+
         self._word = mmap.mmap(-1, mmap.PAGESIZE)  # MAP_SHARED | MAP_ANONYMOUS
         self._number = ctypes.c_int.from_buffer(self._word)
         self._number.value = -1
@@ -291,7 +302,9 @@ class Listener:
 
         while self._number.value < 0:
             if not is_alive():
-                raise ChildProcessError(errno.ECHILD, "init died before it loaded its seccomp filter")
+                raise ChildProcessError(
+                    errno.ECHILD, "init died before it loaded its seccomp filter"
+                )
             time.sleep(0.001)
         return kernel.pidfd_getfd(pidfd, self._number.value)
 
