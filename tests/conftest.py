@@ -1,0 +1,90 @@
+"""What every test can use: the host's features, the command with a store of its own, a busybox image, a check for leaks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import host, images
+from tests.support.engine import Engine
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A test that passes as root says nothing about an ordinary user.
+    if os.geteuid() == 0 and "root" not in (config.option.markexpr or "").split():
+        pytest.exit(
+            "run the tests as an ordinary user: `make test` does, also when root calls it",
+            returncode=4,
+        )
+
+
+def pytest_report_header() -> str:
+    missing = [
+        name
+        for name in ("userns", "subids", "overlay", "fuse", "tun", "pasta", "delegation")
+        if not host.has(name)
+    ]
+    return f"host: lacks {', '.join(missing)}" if missing else "host: complete"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("needs"):
+        for feature in marker.args:
+            if host.has(feature):
+                continue
+            if host.excused(feature):
+                pytest.skip(f"this host lacks: {feature}")
+            pytest.fail(
+                f"this host lacks: {feature} (ROOTLESS_TEST_REQUIRE_ALL is set)", pytrace=False
+            )
+
+
+@pytest.fixture(scope="session")
+def _shared_engine() -> Iterator[Engine]:
+    engine = Engine()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def rootless(_shared_engine: Engine) -> Iterator[Engine]:
+    """The command, on a store that this test process keeps: images stay, containers and volumes do not.
+
+    A test need not remove what it made; but once everything is removed, no process, mount or folder may remain.
+    """
+    yield _shared_engine
+    _shared_engine.clear()
+    assert _shared_engine.leaks() == []
+
+
+@pytest.fixture
+def fresh() -> Iterator[Engine]:
+    """The command on an empty store, for a test that changes or damages it."""
+    engine = Engine()
+    yield engine
+    engine.clear()
+    leaks = engine.leaks()
+    engine.close()
+    assert leaks == []
+
+
+@pytest.fixture(scope="session")
+def busybox_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A docker-archive of localhost/busybox:latest."""
+    if not host.has("busybox"):
+        pytest.skip("this host lacks: busybox") if host.excused("busybox") else pytest.fail(
+            "this host lacks: busybox"
+        )
+    return images.busybox_archive(tmp_path_factory.mktemp("images") / "busybox.tar")
+
+
+@pytest.fixture
+def busybox(rootless: Engine, busybox_archive: Path) -> str:
+    """The name of a busybox image in the store of `rootless`."""
+    name = "localhost/busybox:latest"
+    if rootless("image", "exists", name).code:
+        rootless.ok("load", "--input", str(busybox_archive))
+    return name
