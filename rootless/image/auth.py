@@ -112,8 +112,14 @@ def store(key: str, credentials: Credentials, path: str, *, docker_format: bool 
         helper = _helper_for(document, key)
         if helper:
             if "/" in key:
-                raise Usage(f"{key}: credential helper {helper} keeps credentials for whole registries only")
-            payload = {"ServerURL": key, "Username": credentials.username, "Secret": credentials.password}
+                raise Usage(
+                    f"{key}: credential helper {helper} keeps credentials for whole registries only"
+                )
+            payload = {
+                "ServerURL": key,
+                "Username": credentials.username,
+                "Secret": credentials.password,
+            }
             _run_helper(helper, "store", json.dumps(payload))
             return f"docker-credential-{helper}"
         auths = document.setdefault("auths", {})
@@ -144,7 +150,9 @@ def erase(key: str, path: str) -> bool:
 
 def erase_all(path: str) -> None:
     with _edit(path) as document:
-        for helper in {document.get("credsStore"), *document.get("credHelpers", {}).values()} - {None}:
+        for helper in {document.get("credsStore"), *document.get("credHelpers", {}).values()} - {
+            None
+        }:
             for server in json.loads(_run_helper(helper, "list", "") or "{}"):
                 _run_helper(helper, "erase", server)
         document["auths"] = {}
@@ -164,11 +172,15 @@ def check_key(registry: str) -> str:
 def _check_key(key: str) -> None:
     host, slash, path = key.partition("/")
     try:
-        ref = reference.parse(f"{host}/{path or 'x'}" if "." in host or ":" in host else f"localhost/{host}")
+        ref = reference.parse(
+            f"{host}/{path or 'x'}" if "." in host or ":" in host else f"localhost/{host}"
+        )
     except RootlessError as error:
         raise Usage(f"{key!r} is not a registry: {error}") from error
     if ref.tag or ref.digest:
-        raise Usage(f"{key!r}: credentials are kept for a registry or repository, not for a tag or digest")
+        raise Usage(
+            f"{key!r}: credentials are kept for a registry or repository, not for a tag or digest"
+        )
     if slash and not path:
         raise Usage(f"{key!r} is not a registry: it ends in a slash")
 
@@ -233,7 +245,9 @@ def _decode(path: str, name: str, entry: dict[str, Any]) -> Credentials | None:
 def _keys_of(auths: dict[str, Any], key: str) -> list[str]:
     """Return the file's spellings of a key: docker writes URLs where Podman writes hosts."""
     wanted = _normalise(key)
-    return sorted((name for name in auths if _normalise(name) == wanted), key=lambda name: name != key)
+    return sorted(
+        (name for name in auths if _normalise(name) == wanted), key=lambda name: name != key
+    )
 
 
 def _normalise(key: str) -> str:
@@ -275,18 +289,27 @@ def _run_helper(helper: str, verb: str, text: str) -> str:
     program = f"docker-credential-{helper}"
     try:
         done = subprocess.run(
-            [program, verb], input=text, capture_output=True, text=True, timeout=_HELPER_TIMEOUT_S, check=False
+            [program, verb],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=_HELPER_TIMEOUT_S,
+            check=False,
         )
     except FileNotFoundError:
-        raise NotFound(f"{program}: no such program in PATH", hint=f"install it or remove {helper!r} "
-                       "from credHelpers or credsStore") from None
+        raise NotFound(
+            f"{program}: no such program in PATH",
+            hint=f"install it or remove {helper!r} from credHelpers or credsStore",
+        ) from None
     except subprocess.TimeoutExpired:
         raise RootlessError(f"{program} {verb}: no answer within {_HELPER_TIMEOUT_S} s") from None
     if done.returncode:
         message = (done.stdout + done.stderr).strip()
         if verb == "get" and "not found" in message:
             return ""
-        raise RootlessError(f"{program} {verb} failed: {message or f'exit status {done.returncode}'}")
+        raise RootlessError(
+            f"{program} {verb} failed: {message or f'exit status {done.returncode}'}"
+        )
     return done.stdout
 
 
@@ -322,4 +345,4 @@ class _edit:
 def warn_if_lost() -> None:
     """Say where a login goes when there is no session folder to keep it in."""
     if not os.environ.get("XDG_RUNTIME_DIR") and os.geteuid():
-        log.warning(f"XDG_RUNTIME_DIR is not set: the login is kept in {primary_path()}")
+        log.warn(f"XDG_RUNTIME_DIR is not set: the login is kept in {primary_path()}")

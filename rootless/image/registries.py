@@ -109,7 +109,9 @@ class Registries:
         found: list[Endpoint] = []
         for mirror in table.mirrors:
             wanted = "digest-only" if table.mirror_by_digest_only else mirror.pull_from_mirror
-            if (wanted == "digest-only" and not ref.digest) or (wanted == "tag-only" and ref.digest):
+            if (wanted == "digest-only" and not ref.digest) or (
+                wanted == "tag-only" and ref.digest
+            ):
                 continue
             found.append(Endpoint(_rewrite(ref, table, mirror.location), mirror.insecure, True))
         found.append(Endpoint(_rewrite(ref, table, table.location), table.insecure))
@@ -236,14 +238,18 @@ def _merge(config: Registries, path: str, document: dict[str, Any]) -> None:
         _merge_v1(config, path, document["registries"])
         return
     if "unqualified-search-registries" in document:
-        config.search = [_location(path, host) for host in document["unqualified-search-registries"]]
+        config.search = [
+            _location(path, host) for host in document["unqualified-search-registries"]
+        ]
         config.search_origin = path
     if "credential-helpers" in document:
         config.helpers = list(document["credential-helpers"]) or [AUTH_FILE_HELPER]
     mode = document.get("short-name-mode", "")
     if mode:
         if mode not in (ENFORCING, PERMISSIVE, DISABLED):
-            raise Usage(f"{path}: short-name-mode {mode!r} is none of enforcing, permissive, disabled")
+            raise Usage(
+                f"{path}: short-name-mode {mode!r} is none of enforcing, permissive, disabled"
+            )
         config.short_name_mode = mode
     for table in document.get("registry", []):
         entry = _table(path, table)
@@ -271,7 +277,9 @@ def _merge_aliases(config: Registries, path: str, aliases: dict[str, str]) -> No
             continue
         full = reference.parse(value)
         if full.is_short or not full.is_name_only:
-            raise Usage(f"{path}: alias {name!r}: {value!r} must name a registry and neither tag nor digest")
+            raise Usage(
+                f"{path}: alias {name!r}: {value!r} must name a registry and neither tag nor digest"
+            )
         config.aliases[name] = value
         config.alias_origin[name] = path
 
@@ -294,9 +302,13 @@ def _table(path: str, table: dict[str, Any]) -> Registry:
     for one in table.get("mirror", []):
         wanted = one.get("pull-from-mirror", "")
         if wanted not in _PULL_FROM_MIRROR:
-            raise Usage(f"{path}: pull-from-mirror {wanted!r} is none of all, digest-only, tag-only")
+            raise Usage(
+                f"{path}: pull-from-mirror {wanted!r} is none of all, digest-only, tag-only"
+            )
         if wanted and by_digest:
-            raise Usage(f"{path}: pull-from-mirror and mirror-by-digest-only exclude each other ({prefix})")
+            raise Usage(
+                f"{path}: pull-from-mirror and mirror-by-digest-only exclude each other ({prefix})"
+            )
         mirror = _location(path, one.get("location", ""))
         if not mirror:
             raise Usage(f"{path}: a mirror of {prefix} has no location")
@@ -345,7 +357,9 @@ def _check_types(path: str, document: dict[str, Any]) -> None:
 def _location(path: str, text: str) -> str:
     text = text.rstrip("/")
     if "://" in text:
-        raise Usage(f"{path}: location {text!r} must not have a URI scheme", hint="write host[:port][/path]")
+        raise Usage(
+            f"{path}: location {text!r} must not have a URI scheme", hint="write host[:port][/path]"
+        )
     return text
 
 
@@ -357,4 +371,6 @@ def _rewrite(ref: Reference, table: Registry, location: str) -> Reference:
     try:
         return reference.parse(text)
     except InvalidReference as error:
-        raise InvalidReference(f"{ref}: registries.conf rewrites it into {text!r}: {error}") from error
+        raise InvalidReference(
+            f"{ref}: registries.conf rewrites it into {text!r}: {error}"
+        ) from error
