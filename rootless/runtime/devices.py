@@ -1,0 +1,100 @@
+"""/dev: nodes bound from the host (a user namespace may not make them), links, and the container's console."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from rootless.errors import SetupError
+from rootless.linux import libc
+from rootless.linux import mount as m
+from rootless.runtime.mounts import open_target
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+# name → (major, minor): runtime-spec, "Default Devices"
+DEFAULT = {
+    "null": (1, 3),
+    "zero": (1, 5),
+    "full": (1, 7),
+    "random": (1, 8),
+    "urandom": (1, 9),
+    "tty": (5, 0),
+}
+_LINKS = (
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("pts/ptmx", "ptmx"),
+)
+
+
+def open_node(path: str, kind: str, major: int, minor: int) -> int:
+    """A detached mount of a host's device node, after a look that it is that node."""
+    try:
+        fd = m.open_tree(libc.AT_FDCWD, path, m.OPEN_TREE_CLONE)
+    except OSError as error:
+        raise SetupError(
+            f"device {path}: {os.strerror(error.errno or 0).lower()}", stage="devices", errno=error.errno or 0
+        ) from error
+    status = os.fstat(fd)
+    right = stat.S_ISBLK(status.st_mode) if kind == "b" else stat.S_ISCHR(status.st_mode)
+    if not right or (os.major(status.st_rdev), os.minor(status.st_rdev)) != (major, minor):
+        os.close(fd)
+        raise SetupError(
+            f"device {path}: the host has no {kind} {major}:{minor} there, and a user cannot make one", stage="devices"
+        )
+    return fd
+
+
+class Devices:
+    """The nodes of one container, opened on the host before its root is left."""
+
+    __slots__ = ("nodes", "null")
+
+    def __init__(self, entries: list[dict[str, Any]]) -> None:
+        self.nodes: list[tuple[str, int]] = []
+        for name, (major, minor) in DEFAULT.items():
+            self.nodes.append((f"/dev/{name}", open_node(f"/dev/{name}", "c", major, minor)))
+        self.null = self.nodes[0][1]
+        for entry in entries:
+            path = entry["path"]
+            if path[:5] == "/dev/" and path[5:] in DEFAULT:
+                continue
+            kind = "b" if entry.get("type") == "b" else "c"
+            if entry.get("type") == "p":
+                continue  # a fifo is made, not bound
+            self.nodes.append((path, open_node(path, kind, entry["major"], entry["minor"])))
+
+    def attach(self, root: int) -> None:
+        """Put the nodes and links in place; /dev is mounted by now, so that no link of an image can stand in it."""
+        for path, fd in self.nodes:
+            # /dev/null's copy is needed again for masked paths.
+            copy = m.open_tree(fd, "", m.OPEN_TREE_CLONE | libc.AT_EMPTY_PATH) if fd == self.null else fd
+            target = open_target(root, path, directory=False)
+            m.move_mount(copy, target)
+            os.close(target)
+            os.close(copy)
+        dev = open_target(root, "/dev", directory=True)
+        for to, name in _LINKS:
+            try:
+                os.symlink(to, name, dir_fd=dev)
+            except FileExistsError:
+                pass
+            except OSError as error:
+                if error.errno != errno.EROFS:
+                    raise
+        os.close(dev)
+
+
+def attach_console(root: int, slave: int) -> None:
+    """Bind the terminal's slave, held by descriptor, at /dev/console (security case 5: never by its path)."""
+    copy = m.open_tree(slave, "", m.OPEN_TREE_CLONE | libc.AT_EMPTY_PATH)
+    target = open_target(root, "/dev/console", directory=False)
+    m.move_mount(copy, target)
+    os.close(target)
+    os.close(copy)

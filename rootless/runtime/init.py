@@ -1,0 +1,676 @@
+"""What the container's first process does between its birth and the execve of the user's program.
+
+The order of `Init.run` is the design; a comment stands where a step cannot move. After the root has been entered
+nothing is imported and nothing looked up by name on the host's behalf: every module is loaded before the fork.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import fcntl
+import os
+import resource
+import signal
+import socket
+import stat
+
+from rootless.errors import CommandNotExecutable, CommandNotFound, SetupError
+from rootless.linux import fs, libc, prctl
+from rootless.linux import mount as m
+from rootless.linux.idmap import IdMap
+from rootless.linux.sched import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWTIME,
+    personality,
+    setdomainname,
+    sethostname,
+    setns,
+    unshare,
+)
+from rootless.linux.userns import become_root
+from rootless.runtime import capabilities, devices, mounts, seccomp, sync, terminal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from rootless.runtime.rootfs import Root
+
+_SCHEDULERS = {
+    "SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_ISO": 4, "SCHED_IDLE": 5,
+    "SCHED_DEADLINE": 6,
+}  # fmt: skip
+_PERSONALITIES = {"LINUX": 0, "LINUX32": 8}
+_PROPAGATION = {"shared": m.MS_SHARED, "slave": m.MS_SLAVE, "private": m.MS_PRIVATE, "unbindable": m.MS_UNBINDABLE}
+
+
+class Plan:
+    """What init is given; everything in it was made ready before the fork.
+
+    `in_root` is called inside the finished root with the process document, which it may complete (users by name).
+    """
+
+    __slots__ = (
+        "spec", "root", "idmap", "stdio", "preserve_fds", "in_root", "filter", "filter_flags", "new_namespaces",
+        "die_with_parent", "hook", "listener",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        root: Root,
+        idmap: IdMap | None,
+        *,
+        stdio: tuple[int, int, int] | None,
+        preserve_fds: int = 0,
+        in_root: Callable[[dict[str, Any]], None] | None = None,
+        filter: bytes | None = None,
+        filter_flags: int = 0,
+        new_namespaces: frozenset[str] = frozenset(),
+        die_with_parent: bool = True,
+        hook: Callable[[str], None] | None = None,
+        listener: seccomp.Listener | None = None,
+    ) -> None:
+        self.listener = listener
+        self.spec = spec
+        self.root = root
+        self.idmap = idmap
+        self.stdio = stdio
+        self.preserve_fds = preserve_fds
+        self.in_root = in_root
+        self.filter = filter
+        self.filter_flags = filter_flags
+        self.new_namespaces = new_namespaces
+        self.die_with_parent = die_with_parent
+        self.hook = hook
+
+
+class Init:
+    """The straight list of steps; `stage` is the word that an error carries."""
+
+    __slots__ = ("plan", "spec", "process", "linux", "channel", "stage", "sources", "devices", "proc", "root", "slave")
+
+    def __init__(self, plan: Plan, channel: sync.Channel) -> None:
+        self.plan = plan
+        self.spec = plan.spec
+        self.process = plan.spec.get("process") or {}
+        self.linux = plan.spec.get("linux") or {}
+        self.channel = channel
+        self.stage = "start"
+        self.sources: dict[int, int] = {}
+        self.proc = -1
+        self.root = -1
+        self.slave = -1
+
+    def run(self) -> None:
+        """Never returns but by an exception."""
+        plan = self.plan
+        if plan.die_with_parent:
+            prctl.prctl(prctl.PR_SET_PDEATHSIG, signal.SIGKILL)
+        reset_signals()
+        self.stage = "mount"
+        self.open_host_side()  # before the ids change: with the user's own groups, and while newuidmap works
+        self.stage = "id map"
+        self.channel.expect(sync.MAPPED)
+        self.write_oom_score()  # before the ids change: then /proc/self is not ours any more
+        if plan.idmap is not None:
+            become_root(plan.idmap)
+        if plan.die_with_parent:
+            prctl.prctl(prctl.PR_SET_PDEATHSIG, signal.SIGKILL)
+        self.stage = "namespaces"
+        os.setsid()
+        self.join_late_namespaces()
+        if "network" in plan.new_namespaces:
+            loopback_up()
+        self.set_names()
+        if "mount" in plan.new_namespaces:
+            self.stage = "root file system"
+            self.mount_root()
+            self.stage = "mount"
+            self.mount_all()
+            self.stage = "devices"
+            self.populate_dev()
+            if plan.hook is not None:
+                self.stage = "createContainer hook"
+                plan.hook("createContainer")  # spec: in the container's namespaces, before pivot_root
+            self.stage = "pivot_root"
+            self.pivot()
+            self.stage = "sysctl"
+            self.write_sysctls()
+            self.stage = "masked paths"
+            self.mask()
+            self.finish_root()
+        else:
+            self.write_sysctls()
+        if plan.in_root is not None:
+            self.stage = "process"
+            plan.in_root(self.process)
+        if plan.hook is not None:
+            self.channel.send(sync.PREPARED)
+            self.channel.expect(sync.START)
+            self.stage = "startContainer hook"
+            plan.hook("startContainer")
+        else:
+            self.channel.send(sync.PREPARED)
+            self.channel.expect(sync.START)
+        self.stage = "process"
+        enter_process(self.process, self.plan, slave=self.slave)
+
+    # steps
+
+    def open_host_side(self) -> None:
+        if "mount" not in self.plan.new_namespaces:
+            return
+        self.proc = os.open("/proc", fs.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        if fs.fd_fs_type(self.proc) != fs.PROC_SUPER_MAGIC:
+            raise SetupError("/proc is no proc file system", stage="mount")
+        self.plan.root.open()
+        for index, entry in enumerate(self.spec.get("mounts") or []):
+            if is_bind(entry):
+                self.sources[index] = mounts.open_source(entry)
+        self.devices = devices.Devices(self.linux.get("devices") or [])
+
+    def write_oom_score(self) -> None:
+        score = self.process.get("oomScoreAdj")
+        if score is None:
+            return
+        fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, str(score).encode())
+        except OSError as error:
+            raise SetupError(
+                f"oom score {score}: {os.strerror(error.errno or 0).lower()}",
+                stage="process",
+                hint="a user may raise it, not lower it below the shell's",
+            ) from error
+        finally:
+            os.close(fd)
+
+    def join_late_namespaces(self) -> None:
+        if "cgroup" in self.plan.new_namespaces:
+            # Its root is the cgroup that the process is in at this moment: the parent has moved it by now.
+            unshare(CLONE_NEWCGROUP)
+        if "time" in self.plan.new_namespaces:
+            unshare(CLONE_NEWTIME)
+            offsets = self.linux.get("timeOffsets") or {}
+            lines = [
+                f"{clock} {value.get('secs', 0)} {value.get('nanosecs', 0)}\n" for clock, value in offsets.items()
+            ]
+            if lines:
+                fd = os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
+                os.write(fd, "".join(lines).encode())
+                os.close(fd)
+            fd = os.open("/proc/self/ns/time_for_children", os.O_RDONLY | os.O_CLOEXEC)
+            setns(fd, CLONE_NEWTIME)
+            os.close(fd)
+
+    def set_names(self) -> None:
+        if "uts" in self.plan.new_namespaces:
+            if self.spec.get("hostname"):
+                sethostname(self.spec["hostname"])
+            if self.spec.get("domainname"):
+                setdomainname(self.spec["domainname"])
+
+    def mount_root(self) -> None:
+        host = os.open("/", fs.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        # Nothing that is mounted here may reach the host; what the host mounts may still reach a slave bind.
+        m.mount_setattr(host, propagation=m.MS_SLAVE, recursive=True)
+        made = self.plan.root.mount()
+        wanted = self.linux.get("rootfsPropagation") or "private"
+        plain = wanted[1:] if wanted[:1] == "r" else wanted
+        if plain not in _PROPAGATION:
+            raise SetupError(f"linux.rootfsPropagation: unknown value {wanted}", stage="root file system")
+        m.mount_setattr(made, propagation=m.MS_PRIVATE, recursive=True)
+        m.move_mount(made, host)
+        os.close(host)
+        self.root = made
+
+    def mount_all(self) -> None:
+        gids = self.plan.idmap.gids if self.plan.idmap else []
+        tty_mapped = any(start <= 5 < start + size for start, _, size in gids) if gids else True
+        for index, entry in enumerate(self.spec.get("mounts") or []):
+            destination = entry["destination"]
+            mounts.check_destination(destination)
+            try:
+                self.mount_one(index, entry, tty_mapped)
+            except OSError as error:
+                shown = entry.get("source") or entry.get("type")
+                raise SetupError(
+                    f"cannot mount {shown} at {destination}: {(error.strerror or str(error)).lower()}",
+                    stage="mount",
+                    errno=error.errno or 0,
+                ) from error
+
+    def mount_one(self, index: int, entry: dict[str, Any], tty_mapped: bool) -> None:
+        destination = entry["destination"]
+        source = self.sources.get(index, -1)
+        if source >= 0:
+            target = mounts.open_target(self.root, destination, directory=mounts.is_directory(source))
+            mounts.attach(source, target)
+            os.close(source)
+            os.close(target)
+            return
+        kind = entry.get("type") or "none"
+        target = mounts.open_target(self.root, destination, directory=True)
+        try:
+            made = mounts.new_mount(entry, gid_mapped=tty_mapped)
+        except OSError as error:
+            made = self.instead_of(kind, entry, error)
+        options = mounts.Options(entry.get("options") or [])
+        if options.copy_up:
+            below = fs.open_in_root(self.root, destination, os.O_RDONLY | os.O_DIRECTORY)
+            into = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=made)
+            mounts.copy_up(below, into)
+            os.close(below)
+            os.close(into)
+        mounts.attach(made, target)
+        os.close(made)
+        os.close(target)
+
+    def instead_of(self, kind: str, entry: dict[str, Any], error: OSError) -> int:
+        """Another mount where the kernel refuses one for want of a namespace or a cgroup v2."""
+        if kind == "sysfs" and error.errno in (errno.EPERM, errno.EACCES):
+            # The network namespace belongs to somebody else: the host's /sys, read-only (runc and crun do so too).
+            return mounts.open_source({**entry, "source": "/sys", "options": ["rbind", "ro", "nosuid", "nodev", "noexec"]})
+        if kind in ("cgroup", "cgroup2") and error.errno in (errno.EPERM, errno.EACCES, errno.EINVAL, errno.EBUSY, errno.ENODEV):
+            if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+                return mounts.open_source(
+                    {**entry, "source": "/sys/fs/cgroup", "options": ["rbind", "ro", "nosuid", "nodev", "noexec"]}
+                )
+            # cgroup v1: its hierarchies are the host's; the container sees an empty folder (security case 23).
+            return m.new_filesystem(
+                "tmpfs", [("mode", "755")], m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
+            )
+        if kind == "proc" and error.errno == errno.EPERM:
+            raise SetupError(
+                "cannot mount proc: the kernel wants the whole of /proc visible around it",
+                stage="mount",
+                errno=errno.EPERM,
+                hint="inside another container, start that one with --security-opt unmask=ALL, or give --pid=host",
+            ) from error
+        raise error
+
+    def populate_dev(self) -> None:
+        has_dev = any(os.path.normpath(entry["destination"]) == "/dev" for entry in self.spec.get("mounts") or [])
+        bound = any(
+            os.path.normpath(entry["destination"]) == "/dev" and is_bind(entry)
+            for entry in self.spec.get("mounts") or []
+        )
+        if has_dev and not bound:
+            self.devices.attach(self.root)
+        if self.process.get("terminal"):
+            self.open_terminal()
+
+    def open_terminal(self) -> None:
+        devpts = fs.open_in_root(self.root, "/dev/pts", os.O_RDONLY | os.O_DIRECTORY)
+        master, self.slave = terminal.open_pty(devpts)
+        os.close(devpts)
+        size = self.process.get("consoleSize")
+        if size:
+            terminal.set_size(master, size.get("height", 0), size.get("width", 0))
+        devices.attach_console(self.root, self.slave)
+        self.channel.send(sync.CONSOLE, fd=master)
+        os.close(master)
+
+    def pivot(self) -> None:
+        os.fchdir(self.root)
+        m.pivot_root(".", ".")
+        # The old root lies on top of the new one at "/": first private, so that taking it off stays in here.
+        m.mount(None, ".", None, m.MS_SLAVE | m.MS_REC)
+        m.umount2(".", m.MNT_DETACH)
+        os.chdir("/")
+
+    def write_sysctls(self) -> None:
+        for key, value in (self.linux.get("sysctl") or {}).items():
+            self.write_sysctl(key, value)
+
+    def write_sysctl(self, key: str, value: str) -> None:
+        check_sysctl(key, self.plan.new_namespaces)
+        # sysctl(8): whichever of `.` and `/` comes first is the separator, the other one is part of a name.
+        dot, slash = key.find("."), key.find("/")
+        swapped = key if 0 <= slash < dot or dot < 0 else key.translate({46: 47, 47: 46})
+        path = f"sys/{swapped}"
+        try:
+            # The handle on the host's own proc, taken before the root was left: no fake /proc of an image (case 6).
+            fd = fs.openat2(self.proc, path, os.O_WRONLY, 0, fs.RESOLVE_BENEATH | fs.RESOLVE_NO_SYMLINKS)
+        except FileNotFoundError:
+            raise SetupError(f"sysctl {key}: this kernel has none of that name", stage="sysctl") from None
+        try:
+            os.write(fd, value.encode())
+        except OSError as error:
+            raise SetupError(f"sysctl {key}={value}: {os.strerror(error.errno or 0).lower()}", stage="sysctl") from error
+        finally:
+            os.close(fd)
+
+    def mask(self) -> None:
+        for path in self.linux.get("readonlyPaths") or []:
+            try:
+                fd = fs.open_in_root(libc.AT_FDCWD, path, fs.O_PATH)
+            except FileNotFoundError:
+                continue
+            copy = m.open_tree(fd, "", m.OPEN_TREE_CLONE | libc.AT_EMPTY_PATH | libc.AT_RECURSIVE)
+            m.mount_setattr(copy, m.MOUNT_ATTR_RDONLY, recursive=True)
+            mounts.attach(copy, fd)
+            os.close(copy)
+            os.close(fd)
+        empty = -1
+        for path in self.linux.get("maskedPaths") or []:
+            try:
+                fd = fs.open_in_root(libc.AT_FDCWD, path, fs.O_PATH)
+            except (FileNotFoundError, PermissionError):
+                continue
+            if stat.S_ISDIR(os.fstat(fd).st_mode):
+                if empty < 0:
+                    empty = m.new_filesystem("tmpfs", [("mode", "000")], m.MOUNT_ATTR_RDONLY)
+                copy = m.open_tree(empty, "", m.OPEN_TREE_CLONE | libc.AT_EMPTY_PATH)
+            else:
+                # A verified descriptor of the host's node, never the container's /dev/null (security case 4).
+                copy = m.open_tree(self.devices.null, "", m.OPEN_TREE_CLONE | libc.AT_EMPTY_PATH)
+            mounts.attach(copy, fd)
+            os.close(copy)
+            os.close(fd)
+
+    def finish_root(self) -> None:
+        root = os.open("/", fs.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        if (self.spec.get("root") or {}).get("readonly"):
+            m.mount_setattr(root, m.MOUNT_ATTR_RDONLY)
+        wanted = self.linux.get("rootfsPropagation")
+        if wanted:
+            m.mount_setattr(
+                root, propagation=_PROPAGATION[wanted[1:] if wanted[:1] == "r" else wanted], recursive=wanted[:1] == "r"
+            )
+        os.close(root)
+
+
+def is_bind(entry: dict[str, Any]) -> bool:
+    return entry.get("type") == "bind" or not {"bind", "rbind"}.isdisjoint(entry.get("options") or ())
+
+
+def check_sysctl(key: str, new_namespaces: frozenset[str]) -> None:
+    """Only what belongs to a namespace of the container may be set (security case 24)."""
+    name = key.replace("/", ".")
+    if not key or not all(c.isalnum() or c in "._-/" for c in key) or ".." in key:
+        raise SetupError(f"sysctl {key!r}: not a sysctl name", stage="sysctl")
+    if name.startswith("net."):
+        if "network" not in new_namespaces:
+            raise SetupError(f"sysctl {key}: the container has no network namespace of its own", stage="sysctl")
+    elif name.startswith(("kernel.shm", "kernel.msg", "fs.mqueue.")) or name == "kernel.sem":
+        if "ipc" not in new_namespaces:
+            raise SetupError(f"sysctl {key}: the container has no ipc namespace of its own", stage="sysctl")
+    elif name in ("kernel.hostname", "kernel.domainname"):
+        if "uts" not in new_namespaces or name == "kernel.hostname":
+            raise SetupError(f"sysctl {key}: set --hostname instead", stage="sysctl")
+    else:
+        raise SetupError(f"sysctl {key}: belongs to no namespace, so it is the whole host's", stage="sysctl")
+
+
+def loopback_up() -> None:
+    """Bring `lo` up in the present network namespace (netdevice(7))."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as end:
+        request = bytearray(b"lo".ljust(16, b"\0") + bytes(24))
+        fcntl.ioctl(end, 0x8913, request)  # SIOCGIFFLAGS
+        flags = array.array("H", bytes(request[16:18]))
+        flags[0] |= 1  # IFF_UP
+        request[16:18] = flags.tobytes()
+        fcntl.ioctl(end, 0x8914, request)  # SIOCSIFFLAGS
+
+
+def reset_signals() -> None:
+    """Python ignores SIGPIPE and SIGXFSZ and catches SIGINT; the user's program shall find the defaults, unblocked."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT,
+                   signal.SIGCHLD, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGTSTP,
+                   signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT):  # fmt: skip
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def enter_process(process: dict[str, Any], plan: Plan, *, slave: int = -1) -> None:
+    """Become the program of a process document: terminal, limits, ids, capabilities, filter, execve."""
+    user = process.get("user") or {}
+    uid, gid = user.get("uid", 0), user.get("gid", 0)
+    if slave >= 0:
+        terminal.take_controlling(slave)
+        os.fchmod(slave, 0o620)
+        try:
+            os.fchown(slave, uid, -1)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EPERM, errno.EROFS):
+                raise
+        stdio: tuple[int, int, int] | None = (slave, slave, slave)
+    else:
+        stdio = plan.stdio
+        if stdio is not None:
+            give_stdio(stdio, uid)
+    set_limits(process)
+    set_scheduling(process)
+    enter_cwd(process.get("cwd") or "/", uid, gid, before_ids=True)
+    groups = user.get("additionalGids")
+    sets = capabilities.Sets(process.get("capabilities"))
+    no_new_privs = bool(process.get("noNewPrivileges"))
+    sets.drop_bounding()
+    sets.keep()
+    set_ids(uid, gid, groups)
+    os.umask(user["umask"] if user.get("umask") is not None else 0o022)
+    if plan.filter is not None and not no_new_privs:
+        # Without no_new_privs a filter needs CAP_SYS_ADMIN: before the capabilities go (seccomp(2)).
+        permitted = prctl.capget()[1]
+        prctl.capset(permitted, permitted, 0)
+        load_filter(plan)
+    sets.apply()
+    personality_of(process, plan)
+    if no_new_privs:
+        prctl.prctl(prctl.PR_SET_NO_NEW_PRIVS, 1)
+    enter_cwd(process.get("cwd") or "/", uid, gid, before_ids=False)
+    set_labels(process)
+    environment = to_environment(process.get("env") or [])
+    program = find_program(process.get("args") or [], environment)
+    if plan.die_with_parent:
+        prctl.prctl(prctl.PR_SET_PDEATHSIG, signal.SIGKILL)  # the change of ids has cleared it
+    if stdio is not None:
+        move_stdio(stdio)
+    fs.close_range(3 + plan.preserve_fds, flags=4)  # CLOSE_RANGE_CLOEXEC: the channel tells of success by closing
+    if plan.filter is not None and no_new_privs:
+        load_filter(plan)
+    execute(program, process["args"], environment)
+
+
+def give_stdio(stdio: tuple[int, int, int], uid: int) -> None:
+    """Make the pipes the user's own, so that /dev/stdout can be opened again by it."""
+    for fd in stdio:
+        status = os.fstat(fd)
+        if stat.S_ISFIFO(status.st_mode) and status.st_uid != uid:
+            try:
+                os.fchown(fd, uid, -1)
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.EPERM, errno.ENOSYS, errno.EROFS):
+                    raise
+
+
+def move_stdio(stdio: tuple[int, int, int]) -> None:
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in stdio]
+    for number, fd in enumerate(high):
+        os.dup2(fd, number, inheritable=True)
+
+
+def set_limits(process: dict[str, Any]) -> None:
+    for limit in process.get("rlimits") or []:
+        name = limit["type"]
+        number = getattr(resource, name, None)
+        if number is None:
+            raise SetupError(f"process.rlimits: unknown limit {name}", stage="process")
+        soft, hard = (_limit(limit["soft"]), _limit(limit["hard"]))
+        try:
+            resource.setrlimit(number, (soft, hard))
+        except (OSError, ValueError) as error:
+            have = resource.getrlimit(number)[1]
+            raise SetupError(
+                f"{name} {limit['soft']}:{limit['hard']}: not permitted", stage="process",
+                hint=f"a user may not go above the hard limit of {have}",
+            ) from error
+
+
+def _limit(value: int) -> int:
+    return resource.RLIM_INFINITY if value < 0 or value >= 0xFFFFFFFFFFFFFFFF or value == 0x7FFFFFFFFFFFFFFF else value
+
+
+def set_scheduling(process: dict[str, Any]) -> None:
+    scheduler = process.get("scheduler")
+    if scheduler:
+        policy = _SCHEDULERS.get(scheduler.get("policy", ""))
+        if policy is None:
+            raise SetupError(f"process.scheduler: unknown policy {scheduler.get('policy')}", stage="process")
+        try:
+            os.sched_setscheduler(0, policy, os.sched_param(scheduler.get("priority", 0)))
+            if scheduler.get("nice"):
+                os.setpriority(os.PRIO_PROCESS, 0, scheduler["nice"])
+        except OSError as error:
+            raise SetupError(
+                f"process.scheduler {scheduler.get('policy')}: {os.strerror(error.errno or 0).lower()}", stage="process",
+                hint="real-time policies and negative nice values need privilege on the host",
+            ) from error
+
+
+def set_ids(uid: int, gid: int, groups: list[int] | None) -> None:
+    if groups is not None:
+        try:
+            os.setgroups(groups)
+        except PermissionError:
+            if groups:
+                raise SetupError(
+                    f"supplementary groups {groups}: setgroups is denied where one id is mapped", stage="process",
+                    hint="--group-add needs subordinate ids in /etc/subgid",
+                ) from None
+    try:
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+    except OSError as error:
+        raise SetupError(
+            f"user {uid}:{gid}: not mapped in this container", stage="process", errno=error.errno or 0,
+            hint="more subordinate ids, or --userns=keep-id with one that is mapped",
+        ) from error
+
+
+def enter_cwd(cwd: str, uid: int, gid: int, *, before_ids: bool) -> None:
+    """chdir with root's rights first, then with the user's; refuse a folder outside of the root (security case 2)."""
+    try:
+        os.chdir(cwd)
+    except FileNotFoundError:
+        if not before_ids:
+            raise
+        root = os.open("/", fs.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        made = mounts.make_dirs(root, cwd, 0o755)
+        os.close(root)
+        os.fchdir(made)
+        os.close(made)
+    except PermissionError:
+        if before_ids:
+            return
+        raise SetupError(f"working directory {cwd}: permission denied for {uid}:{gid}", stage="process") from None
+    except NotADirectoryError:
+        raise SetupError(f"working directory {cwd}: is no folder", stage="process") from None
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:
+        here = ""
+    if not here.startswith("/"):
+        raise SetupError(f"working directory {cwd}: lies outside of the container's root", stage="process")
+
+
+def load_filter(plan: Plan) -> None:
+    assert plan.filter is not None
+    fd = seccomp.load(plan.filter, plan.filter_flags)
+    if fd is not None and plan.listener is not None:
+        plan.listener.publish(fd)
+
+
+def personality_of(process: dict[str, Any], plan: Plan) -> None:
+    wanted = (plan.spec.get("linux") or {}).get("personality")
+    if wanted:
+        if wanted.get("domain") not in _PERSONALITIES:
+            raise SetupError(f"linux.personality.domain: unknown {wanted.get('domain')}", stage="process")
+        personality(_PERSONALITIES[wanted["domain"]])
+
+
+def set_labels(process: dict[str, Any]) -> None:
+    """AppArmor and SELinux labels take effect at the next execve."""
+    for key, paths in (
+        ("apparmorProfile", ("/proc/thread-self/attr/apparmor/exec", "/proc/thread-self/attr/exec")),
+        ("selinuxLabel", ("/proc/thread-self/attr/exec",)),
+    ):
+        label = process.get(key)
+        if not label:
+            continue
+        value = f"exec {label}" if key == "apparmorProfile" else label
+        failure: OSError | None = None
+        for path in paths:
+            try:
+                fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+                if fs.fd_fs_type(fd) != fs.PROC_SUPER_MAGIC:
+                    raise SetupError(f"process.{key}: /proc of the container is no proc", stage="process")
+                os.write(fd, value.encode())
+                os.close(fd)
+                break
+            except OSError as error:
+                failure = error
+        else:
+            assert failure is not None
+            raise SetupError(
+                f"process.{key} {label}: {os.strerror(failure.errno or 0).lower()}", stage="process",
+                hint="the host's kernel has that security module off, or does not know the label",
+            ) from failure
+
+
+def to_environment(entries: list[str]) -> dict[bytes, bytes]:
+    environment: dict[bytes, bytes] = {}
+    for entry in entries:
+        name, equals, value = entry.partition("=")
+        if equals and name:
+            environment[os.fsencode(name)] = os.fsencode(value)
+    return environment
+
+
+def find_program(args: list[str], environment: dict[bytes, bytes]) -> list[str]:
+    """The paths to try, in order: the program itself or its places along the container's PATH."""
+    if not args or not args[0]:
+        raise CommandNotFound("no command is given, and the image names none")
+    program = args[0]
+    if "/" in program:
+        return [program]
+    folders = os.fsdecode(environment.get(b"PATH", b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"))
+    return [f"{folder or '.'}/{program}" for folder in folders.split(":")]
+
+
+def execute(candidates: list[str], args: list[str], environment: dict[bytes, bytes]) -> None:
+    """execve the first candidate that is there; raises CommandNotFound (127) or CommandNotExecutable (126)."""
+    denied: OSError | None = None
+    for path in candidates:
+        refuse_magic(path)
+        try:
+            os.execve(path, args, environment)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            denied = error
+            if error.errno != errno.EACCES:
+                break
+    if denied is not None:
+        raise CommandNotExecutable(f"{args[0]}: {os.strerror(denied.errno or 0).lower()}")
+    if len(candidates) == 1 and "/" in args[0]:
+        if os.path.lexists(args[0]) and os.path.isfile(args[0]):
+            raise CommandNotFound(f"{args[0]}: its interpreter or loader is missing in the container")
+        raise CommandNotFound(f"{args[0]}: no such file or directory in the container")
+    raise CommandNotFound(f"executable file {args[0]!r} not found in $PATH")
+
+
+def refuse_magic(path: str) -> None:
+    """Refuse to run what one of /proc's magic links names: the engine's own interpreter (security case 1)."""
+    try:
+        fd = fs.openat2(libc.AT_FDCWD, path, fs.O_PATH, 0, fs.RESOLVE_NO_MAGICLINKS)
+    except OSError as error:
+        if error.errno == errno.ELOOP and os.path.exists(path):
+            raise CommandNotExecutable(f"{path}: leads through a link of /proc to a file of the host") from None
+        return
+    os.close(fd)
+

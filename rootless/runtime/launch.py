@@ -1,0 +1,315 @@
+"""The parent's side of a container's start: namespaces, id maps, and init's progress (see sync.py for the picture).
+
+    launch = Launch(spec, root, …)
+    launch.create()         the namespaces exist and the ids are mapped; `launch.pid` is init
+    launch.prepared()       the root is made; `launch.console` is the terminal's master
+    launch.start()          the program runs, or the error says why not
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+
+from rootless.errors import RootlessError, SetupError
+from rootless.linux.idmap import IdMap, write_id_maps
+from rootless.linux.prctl import PR_SET_DUMPABLE, prctl
+from rootless.linux.sched import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWTIME,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
+    CLONE_PARENT,
+    clone,
+    setns,
+)
+from rootless.linux.userns import refused
+from rootless.runtime import seccomp, sync
+from rootless.runtime.init import Init, Plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from rootless.runtime.rootfs import Root
+
+# runtime-spec's namespace types
+NAMESPACES = {
+    "user": CLONE_NEWUSER,
+    "mount": CLONE_NEWNS,
+    "pid": CLONE_NEWPID,
+    "network": CLONE_NEWNET,
+    "ipc": CLONE_NEWIPC,
+    "uts": CLONE_NEWUTS,
+    "cgroup": CLONE_NEWCGROUP,
+    "time": CLONE_NEWTIME,
+}
+# Made by init itself once it is where they begin: the cgroup it was moved to, the clock's offsets.
+_LATE = ("cgroup", "time")
+
+
+def idmap_of(spec: dict[str, Any]) -> IdMap | None:
+    linux = spec.get("linux") or {}
+    uids = [(e["containerID"], e["hostID"], e["size"]) for e in linux.get("uidMappings") or []]
+    gids = [(e["containerID"], e["hostID"], e["size"]) for e in linux.get("gidMappings") or []]
+    return IdMap(uids, gids) if uids and gids else None
+
+
+class Launch:
+    """One start of a container's init."""
+
+    __slots__ = (
+        "spec", "root", "stdio", "preserve_fds", "in_root", "cache", "die_with_parent", "hook", "pid", "console",
+        "_listener", "_channel",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        root: Root,
+        *,
+        stdio: tuple[int, int, int] | None,
+        preserve_fds: int = 0,
+        in_root: Callable[[dict[str, Any]], None] | None = None,
+        cache: str = "",
+        die_with_parent: bool = True,
+        hook: Callable[[str], None] | None = None,
+    ) -> None:
+        self.spec = spec
+        self.root = root
+        self.stdio = stdio
+        self.preserve_fds = preserve_fds
+        self.in_root = in_root
+        self.cache = cache  # folder of compiled seccomp filters
+        self.die_with_parent = die_with_parent
+        self.hook = hook
+        self.pid = 0
+        self.console = -1
+        self._listener: seccomp.Listener | None = None
+        self._channel: sync.Channel | None = None
+
+    def create(self) -> None:
+        """Fork init into its namespaces and map its ids. Raises SetupError."""
+        linux = self.spec.get("linux") or {}
+        new, joined = self._sort_namespaces(linux.get("namespaces") or [])
+        section = linux.get("seccomp")
+        filter_program = seccomp.compile(section, self.cache) if section else None
+        if section and section.get("listenerPath"):
+            self._listener = seccomp.Listener()
+        idmap = idmap_of(self.spec)
+        plan = Plan(
+            self.spec,
+            self.root,
+            idmap if "user" in new or any(kind == "user" for kind, _ in joined) else None,
+            stdio=self.stdio,
+            preserve_fds=self.preserve_fds,
+            in_root=self.in_root,
+            filter=filter_program,
+            filter_flags=seccomp.load_flags(section) if section else 0,
+            new_namespaces=frozenset(new),
+            die_with_parent=self.die_with_parent,
+            hook=self.hook,
+            listener=self._listener,
+        )
+        flags = 0
+        for kind in new:
+            if kind not in _LATE:
+                flags |= NAMESPACES[kind]
+        ours, theirs = sync.Channel.pair()
+        self._channel = ours
+        try:
+            if joined:
+                self._create_through_stage(plan, flags, joined, ours, theirs)
+            else:
+                pid = self._clone(flags)
+                if pid == 0:
+                    ours.close()
+                    _init(plan, theirs)
+                self.pid = pid
+        finally:
+            theirs.close()
+        try:
+            if "user" in new:
+                if idmap is None:
+                    raise SetupError("linux.uidMappings: a new user namespace needs them", stage="id map")
+                write_id_maps(self.pid, idmap)
+        except BaseException:
+            self.abort()
+            raise
+
+    def mapped(self) -> None:
+        """Let init go on: what it needs from outside (ids, its cgroup) is there."""
+        self._expect_alive(lambda channel: channel.send(sync.MAPPED))
+
+    def prepared(self) -> None:
+        """Wait until the root file system is made; takes the terminal's master. Raises what init met."""
+        channel = self._open_channel()
+        while True:
+            kind, data, fd = channel.receive()
+            if kind == sync.CONSOLE:
+                self.console = fd
+            elif kind == sync.PREPARED:
+                return
+            else:
+                raise self._failure(kind, data)
+
+    def start(self) -> None:
+        """Let the user's program begin; raises CommandNotFound and its kin, or returns when it runs."""
+        self._expect_alive(lambda channel: channel.send(sync.START))
+        self.started()
+
+    def started(self) -> None:
+        """Wait for the end of file that execve makes."""
+        channel = self._open_channel()
+        kind, data, _ = channel.receive()
+        if kind:
+            raise self._failure(kind, data)
+        channel.close()
+        self._channel = None
+
+    def abort(self) -> None:
+        """End init, wherever it is."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        if self.console >= 0:
+            os.close(self.console)
+            self.console = -1
+        if self.pid > 0:
+            try:
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+            except (ProcessLookupError, ChildProcessError):
+                pass
+            self.pid = 0
+
+    def _open_channel(self) -> sync.Channel:
+        if self._channel is None:
+            raise RootlessError("launch: used after its end")
+        return self._channel
+
+    def _expect_alive(self, act: Callable[[sync.Channel], None]) -> None:
+        channel = self._open_channel()
+        try:
+            act(channel)
+        except (BrokenPipeError, ConnectionResetError):
+            kind, data, _ = channel.receive()
+            raise self._failure(kind, data) from None
+
+    def _failure(self, kind: bytes, data: bytes) -> RootlessError:
+        if kind == sync.FAILED:
+            error = sync.decode_failure(data)
+        else:
+            error = SetupError(f"init ended before the container was ready{self._how_it_ended()}", stage="init")
+        self.abort()
+        return error
+
+    def _how_it_ended(self) -> str:
+        try:
+            pid, status = os.waitpid(self.pid, 0)
+        except ChildProcessError:
+            return ""
+        self.pid = 0
+        code = os.waitstatus_to_exitcode(status)
+        return f": killed by signal {-code}" if code < 0 else f": exit status {code}"
+
+    def _sort_namespaces(self, entries: list[dict[str, Any]]) -> tuple[list[str], list[tuple[str, int]]]:
+        """(types to make, descriptors of those to join; user first, since it gives the right to the others)."""
+        new: list[str] = []
+        joined: list[tuple[str, int]] = []
+        for entry in entries:
+            kind = entry["type"]
+            if kind not in NAMESPACES:
+                raise SetupError(f"linux.namespaces: unknown type {kind!r}", stage="namespaces")
+            path = entry.get("path")
+            if not path:
+                new.append(kind)
+                continue
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                raise SetupError(
+                    f"cannot join the {kind} namespace {path}: {os.strerror(error.errno or 0).lower()}",
+                    stage="namespaces",
+                    errno=error.errno or 0,
+                ) from error
+            joined.append((kind, fd))
+        order = ("user", "ipc", "uts", "network", "cgroup", "time", "pid", "mount")
+        joined.sort(key=lambda item: order.index(item[0]))
+        return new, joined
+
+    def _clone(self, flags: int) -> int:
+        try:
+            return clone(flags)
+        except OSError as error:
+            if flags & CLONE_NEWUSER and error.errno in (errno.EPERM, errno.ENOSPC, errno.EUSERS, errno.EACCES):
+                raise refused(error) from error
+            raise SetupError(
+                f"cannot make the container's namespaces: {os.strerror(error.errno or 0).lower()}",
+                stage="namespaces",
+                errno=error.errno or 0,
+            ) from error
+
+    def _create_through_stage(
+        self, plan: Plan, flags: int, joined: list[tuple[str, int]], ours: sync.Channel, theirs: sync.Channel
+    ) -> None:
+        """Join namespaces in a child first, which then makes init as the parent's own child (CLONE_PARENT)."""
+        stage = os.fork()
+        if stage == 0:
+            status = 1
+            try:
+                ours.close()
+                kind = ""
+                joins_pid = False
+                # Not dumpable: a process of the joined namespace may not trace this one nor see its descriptors.
+                prctl(PR_SET_DUMPABLE, 0)
+                for kind, fd in joined:
+                    try:
+                        setns(fd, NAMESPACES[kind])
+                    except OSError as error:
+                        raise SetupError(
+                            f"cannot join the {kind} namespace: {os.strerror(error.errno or 0).lower()}",
+                            stage="namespaces",
+                            errno=error.errno or 0,
+                            hint="it must belong to the same user namespace as the others" if error.errno == errno.EPERM else "",
+                        ) from error
+                    os.close(fd)
+                    joins_pid = joins_pid or kind == "pid"
+                if flags & CLONE_NEWUSER and not joins_pid:
+                    prctl(PR_SET_DUMPABLE, 1)  # newuidmap looks at who owns /proc/PID
+                pid = self._clone(flags | CLONE_PARENT)
+                if pid == 0:
+                    _init(plan, theirs)
+                theirs.send(sync.CREATED, str(pid).encode())
+                status = 0
+            except BaseException as error:
+                theirs.send(sync.FAILED, sync.encode_failure("namespaces", error))
+            finally:
+                os._exit(status)
+        for _, fd in joined:
+            os.close(fd)
+        try:
+            data, _ = ours.expect(sync.CREATED)
+            self.pid = int(data)
+        finally:
+            os.waitpid(stage, 0)
+
+
+def _init(plan: Plan, channel: sync.Channel) -> None:
+    """The child's whole body; leaves by execve or _exit."""
+    init = Init(plan, channel)
+    try:
+        init.run()
+    except BaseException as error:
+        try:
+            channel.send(sync.FAILED, sync.encode_failure(init.stage, error))
+        except BaseException:
+            pass
+    finally:
+        os._exit(1)

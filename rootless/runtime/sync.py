@@ -1,0 +1,114 @@
+"""The channel between the parent (monitor) and init while a container starts.
+
+    parent                                        init
+    clone3(user, mount, pid, …) ───────────────►
+    writes the id maps
+        ─── MAPPED ────────────────────────────►  becomes root of its namespace, opens bind sources
+    starts the network helper                     makes the root file system, leaves the host's
+        ◄── CONSOLE + descriptor (with -t) ─────
+        ◄── PREPARED ───────────────────────────
+    waits for the network, records the pid
+        ─── START ─────────────────────────────►  limits, ids, capabilities, seccomp, execve
+        ◄── end of file: the program runs
+        ◄── FAILED + what went wrong, at any moment
+
+A message is one packet: a byte for what has just been completed, then data.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+
+from rootless.errors import CommandNotExecutable, CommandNotFound, RootlessError, SetupError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+MAPPED = b"m"
+CREATED = b"c"
+CONSOLE = b"t"
+PREPARED = b"p"
+START = b"s"
+FAILED = b"f"
+
+
+class Channel:
+    """One end of the pair; closed on exec."""
+
+    __slots__ = ("socket",)
+
+    def __init__(self, end: socket.socket) -> None:
+        self.socket = end
+
+    @classmethod
+    def pair(cls) -> tuple[Channel, Channel]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        return cls(ours), cls(theirs)
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def send(self, kind: bytes, data: bytes = b"", fd: int = -1) -> None:
+        ancillary: list[Any] = []
+        if fd >= 0:
+            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]).tobytes())]
+        self.socket.sendmsg([kind, data], ancillary)
+
+    def receive(self) -> tuple[bytes, bytes, int]:
+        """The next message as (kind, data, descriptor or -1); kind is empty at the end of file."""
+        data, ancillary, _, _ = self.socket.recvmsg(65536, 64, socket.MSG_CMSG_CLOEXEC)
+        fd = -1
+        for level, kind, value in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                numbers = array.array("i")
+                numbers.frombytes(value[: len(value) - len(value) % numbers.itemsize])
+                for extra in numbers[1:]:
+                    os.close(extra)
+                fd = numbers[0]
+        return data[:1], data[1:], fd
+
+    def expect(self, kind: bytes) -> tuple[bytes, int]:
+        """Receive a message of one kind; raise what a FAILED one says, or SetupError at the end of file."""
+        got, data, fd = self.receive()
+        if got == kind:
+            return data, fd
+        if got == FAILED:
+            raise decode_failure(data)
+        raise SetupError("the other side ended before it was ready", stage="sync")
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def encode_failure(stage: str, error: BaseException) -> bytes:
+    """stage, class, errno, message and hint, separated by NUL: nothing here may need an import inside the container."""
+    name = "SetupError"
+    number = 0
+    hint = ""
+    if isinstance(error, RootlessError):
+        if isinstance(error, (CommandNotFound, CommandNotExecutable)):
+            name = type(error).__name__
+        number = getattr(error, "errno", 0)
+        message, hint = error.message, error.hint
+        stage = getattr(error, "stage", "") or stage
+    elif isinstance(error, OSError):
+        number = error.errno or 0
+        message = error.strerror or str(error)
+        if error.filename is not None:
+            shown = error.filename if isinstance(error.filename, str) else repr(error.filename)
+            message = f"{shown}: {message}"
+    else:
+        message = f"{type(error).__name__}: {error}"
+    return "\0".join((stage, name, str(number), message, hint)).encode("utf-8", "surrogateescape")
+
+
+def decode_failure(data: bytes) -> RootlessError:
+    stage, name, number, message, hint = data.decode("utf-8", "surrogateescape").split("\0", 4)
+    if name == "CommandNotFound":
+        return CommandNotFound(message, hint=hint)
+    if name == "CommandNotExecutable":
+        return CommandNotExecutable(message, hint=hint)
+    return SetupError(f"{stage}: {message}" if stage else message, stage=stage, errno=int(number), hint=hint)
