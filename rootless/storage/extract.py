@@ -1,0 +1,455 @@
+"""Unpacks one layer's tar stream into the current root.
+
+The caller has forked, entered the user namespace and changed its root to the layer's folder, so that no name, link or
+race leads outside: plain relative paths are safe here, and the kernel resolves an archive's own symlinks as a
+container would. Nothing is imported, and no name looked up, from here on (security case 12).
+
+Invariant: what is written is owned by mapped ids only; what the archive said beyond that is in the recipe and, where
+an owner could not be given, in the xattr OWNER beside the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from rootless.storage import tar
+from rootless.storage.tar import TarError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.storage.recipe import Recorder
+
+WHITEOUT = b".wh."
+OPAQUE = b".wh..wh..opq"
+OPAQUE_XATTR = b"user.overlay.opaque"
+# "uid:gid:mode", as containers/storage and fuse-overlayfs write and read it.
+OWNER_XATTR = b"user.containers.override_stat"
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# Kept from an archive; trusted.* cannot be set here, user.overlay.* and the owner record would steer overlayfs or us.
+_XATTR_PREFIXES = (b"user.", b"security.capability", b"system.posix_acl_")
+_XATTR_FORBIDDEN = (
+    b"user.overlay.",
+    b"user.containers.",
+    b"user.fuseoverlayfs.",
+    b"user.rootless.",
+)
+_XATTR_IGNORED_ERRORS = (errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL, errno.ENODATA)
+
+# What happens to an owner.
+_ROOT = 0
+_CHOWN = 1
+_SQUASH = 2
+
+
+class Limits:
+    """What one layer may hold; a layer above it is refused, whatever its digest."""
+
+    __slots__ = ("max_bytes", "max_entries", "reserve")
+
+    def __init__(
+        self,
+        max_bytes: int = 256 << 30,
+        max_entries: int = 10_000_000,
+        reserve: int = 16 << 20,
+    ) -> None:
+        self.max_bytes = max_bytes
+        self.max_entries = max_entries
+        # Free bytes that an unpack leaves on the file system, so that a bomb does not choke the user's own programs.
+        self.reserve = reserve
+
+
+class Owners:
+    """Which owners of an archive can be given in this namespace.
+
+    `single` marks a map of one id, where every owner is squashed and recorded; with ranges an owner outside of them
+    is an error unless `ignore` is set.
+    """
+
+    __slots__ = ("_known", "gids", "ignore", "single", "uids")
+
+    def __init__(
+        self,
+        uids: list[tuple[int, int, int]],
+        gids: list[tuple[int, int, int]],
+        single: bool,
+        ignore: bool = False,
+    ) -> None:
+        self.uids = uids
+        self.gids = gids
+        self.single = single
+        self.ignore = ignore
+        self._known: dict[tuple[int, int], int] = {(0, 0): _ROOT}
+
+    def action(self, entry: tar.Entry) -> int:
+        key = (entry.uid, entry.gid)
+        action = self._known.get(key)
+        if action is None:
+            action = self._known[key] = self._decide(entry)
+        return action
+
+    def _decide(self, entry: tar.Entry) -> int:
+        if not self.single:
+            uid_ok = _mapped(self.uids, entry.uid)
+            if uid_ok and _mapped(self.gids, entry.gid):
+                return _CHOWN
+            if not self.ignore:
+                what, identity, table = (
+                    ("gid", entry.gid, "/etc/subgid")
+                    if uid_ok
+                    else ("uid", entry.uid, "/etc/subuid")
+                )
+                mapped = sum(size for _, _, size in (self.gids if uid_ok else self.uids))
+                raise TarError(
+                    f"{_show(entry.name)}: its owner, {what} {identity}, is outside the id mapping of {mapped} ids",
+                    hint=f"ask for a larger range in {table}, or squash owners with --storage-opt ignore_chown_errors=true",
+                )
+        return _SQUASH
+
+
+def _mapped(ranges: list[tuple[int, int, int]], identity: int) -> bool:
+    return any(start <= identity < start + size for start, _, size in ranges)
+
+
+def _show(name: bytes) -> str:
+    """A name from an archive as text that cannot steer a terminal."""
+    text = name.decode("utf-8", "replace")
+    if not text.isprintable():
+        text = "".join(char if char.isprintable() else "?" for char in text)
+    return text if len(text) <= 200 else text[:200] + "…"
+
+
+def clean(name: bytes) -> bytes:
+    """Make a member's name relative and free of `.` and `..`; b"" is the root itself.
+
+    A name that climbs above the root is refused, as the other engines do, although it could reach nothing.
+    """
+    if name[:1] not in b"./" and b"/." not in name and b"//" not in name:
+        return name.rstrip(b"/")
+    parts: list[bytes] = []
+    for part in name.split(b"/"):
+        if part in (b"", b"."):
+            continue
+        if part == b"..":
+            if not parts:
+                raise TarError(f"{_show(name)}: a path in the archive leads outside of it")
+            parts.pop()
+        else:
+            parts.append(part)
+    return b"/".join(parts)
+
+
+class Extractor:
+    """Writes entries below the current folder, which is also the root."""
+
+    __slots__ = ("_dirs", "_limits", "_made", "_opaque", "_owners", "_recorder", "count", "skipped")
+
+    def __init__(self, owners: Owners, limits: Limits, recorder: Recorder | None) -> None:
+        self._owners = owners
+        self._limits = limits
+        self._recorder = recorder
+        # Times of folders are set last: each file made inside changes them.
+        self._dirs: dict[bytes, int] = {}
+        self._made: set[bytes] = {b""}
+        self._opaque: set[bytes] = set()
+        self.count = 0
+        self.skipped = 0
+
+    def run(self, reader: tar.Reader) -> None:
+        os.umask(0)
+        limit = self._limits.max_entries
+        while (entry := reader.next()) is not None:
+            self.count += 1
+            if self.count > limit:
+                raise TarError(f"the layer holds more than {limit} entries")
+            try:
+                self._entry(entry, reader.input)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                    raise
+                raise TarError(
+                    f"cannot unpack {_show(entry.name)}: {os.strerror(error.errno or 0).lower()}"
+                ) from error
+        reader.finish()
+        for path, mtime in reversed(self._dirs.items()):
+            try:
+                os.utime(path or b".", ns=(mtime, mtime), follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+
+    def _entry(self, entry: tar.Entry, source: tar.Input) -> None:
+        path = clean(entry.name)
+        parent, _, base = path.rpartition(b"/")
+        if base.startswith(WHITEOUT):
+            self._whiteout(entry, parent, base, source)
+            return
+        kind = entry.type
+        if not path:
+            if kind != tar.DIRECTORY:
+                raise TarError("the root of the archive is not a folder")
+        elif parent not in self._made:
+            self._make_parents(parent)
+        if kind == tar.REGULAR:
+            self._file(entry, path, source)
+            return
+        if kind == tar.DIRECTORY:
+            self._directory(entry, path)
+            if entry.size:
+                self._skip_content(entry, source)
+            return
+        if kind == tar.HARDLINK:
+            self._hardlink(entry, path)
+            return
+        if kind == tar.SYMLINK:
+            if not entry.linkname:
+                raise TarError(f"{_show(path)}: a symbolic link to nothing")
+            self._replace(path, lambda: os.symlink(entry.linkname, path))
+        elif kind == tar.FIFO:
+            self._replace(path, lambda: os.mkfifo(path, entry.mode))
+        else:
+            self._device(entry, path)
+            return
+        self._set_owner_and_times(entry, path)
+
+    def _file(self, entry: tar.Entry, path: bytes, source: tar.Input) -> None:
+        mode = entry.mode
+        try:
+            fd = os.open(path, _CREATE, mode)
+        except FileExistsError:
+            self._remove(path)
+            fd = os.open(path, _CREATE, mode)
+        try:
+            size = entry.size
+            if entry.sparse is None:
+                if size:
+                    for piece in source.pieces(size):
+                        done = os.write(fd, piece)
+                        while done < len(piece):
+                            done += os.write(fd, piece[done:])
+                    if self._recorder is not None:
+                        self._recorder.file(path, 0, size)
+            else:
+                self._sparse(entry, path, fd, source)
+            action = self._owners.action(entry)
+            if action:
+                if action == _CHOWN:
+                    os.fchown(fd, entry.uid, entry.gid)
+                else:
+                    self._record_owner(fd, entry)
+                if mode & 0o6000:
+                    os.fchmod(fd, mode)  # chown(2) clears these bits
+            if entry.xattrs:
+                self._set_xattrs(fd, entry.xattrs)
+            mtime = entry.mtime
+            os.utime(fd, ns=(mtime, mtime))
+        finally:
+            os.close(fd)
+
+    def _sparse(self, entry: tar.Entry, path: bytes, fd: int, source: tar.Input) -> None:
+        for offset, length in entry.sparse or ():
+            os.lseek(fd, offset, os.SEEK_SET)
+            for piece in source.pieces(length):
+                done = 0
+                while done < len(piece):
+                    done += os.write(fd, piece[done:])
+            if length and self._recorder is not None:
+                self._recorder.file(path, offset, length)
+        os.ftruncate(fd, entry.real_size)
+
+    def _directory(self, entry: tar.Entry, path: bytes) -> None:
+        here = path or b"."
+        opaque = False
+        try:
+            if not path:
+                raise FileExistsError
+            os.mkdir(path, entry.mode)
+        except FileExistsError:
+            status = os.lstat(here)
+            if stat.S_ISDIR(status.st_mode):
+                os.chmod(here, entry.mode)
+            else:
+                # A folder over a whiteout of the same layer hides the lower one whole.
+                opaque = stat.S_ISCHR(status.st_mode)
+                self._remove(path)
+                os.mkdir(path, entry.mode)
+        self._made.add(path)
+        action = self._owners.action(entry)
+        if action == _CHOWN:
+            os.chown(here, entry.uid, entry.gid, follow_symlinks=False)
+            if entry.mode & 0o6000:
+                os.chmod(here, entry.mode)
+        elif action == _SQUASH:
+            self._record_owner(here, entry)
+        elif not path:
+            os.chown(here, 0, 0, follow_symlinks=False)
+        if entry.xattrs:
+            self._set_xattrs(here, entry.xattrs)
+        if opaque:
+            self._set_opaque(path)
+        self._dirs[path] = entry.mtime
+
+    def _hardlink(self, entry: tar.Entry, path: bytes) -> None:
+        target = clean(entry.linkname)
+        if not target:
+            raise TarError(f"{_show(path)}: a hard link to the root of the archive")
+        if target == path:
+            return
+
+        def make() -> None:
+            try:
+                os.link(target, path, follow_symlinks=False)
+            except FileNotFoundError:
+                raise TarError(
+                    f"{_show(path)}: a hard link to {_show(target)}, which is not in this layer"
+                ) from None
+
+        self._replace(path, make)
+
+    def _device(self, entry: tar.Entry, path: bytes) -> None:
+        """No user namespace may make device nodes: the recipe alone keeps them, as rootless Podman does."""
+        if entry.type == tar.CHAR and entry.major == 0 and entry.minor == 0:
+            # Overlay's whiteout in disguise.
+            raise TarError(f"{_show(path)}: a whiteout device in the archive")
+        self.skipped += 1
+
+    def _whiteout(self, entry: tar.Entry, parent: bytes, base: bytes, source: tar.Input) -> None:
+        if entry.size:
+            self._skip_content(entry, source)
+        if base == OPAQUE:
+            if parent and parent not in self._made:
+                self._make_parents(parent)
+            self._set_opaque(parent)
+            return
+        if base.startswith(b".wh..wh."):
+            return  # aufs' own book-keeping
+        name = base[len(WHITEOUT) :]
+        if name in (b"", b".", b".."):
+            raise TarError(f"{_show(entry.name)}: a whiteout of nothing")
+        if parent and parent not in self._made:
+            self._make_parents(parent)
+        path = parent + b"/" + name if parent else name
+        try:
+            os.mknod(path, stat.S_IFCHR, 0)
+        except FileExistsError:
+            # A whiteout is for lower layers only: a folder of this layer hides theirs, a file does so anyway.
+            if stat.S_ISDIR(os.lstat(path).st_mode):
+                self._set_opaque(path)
+        except PermissionError:
+            # Kernels before 5.8 and some file systems: fuse-overlayfs understands the plain name.
+            marker = parent + b"/" + base if parent else base
+            os.close(
+                os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            )
+
+    def _set_opaque(self, path: bytes) -> None:
+        if path in self._opaque:
+            return
+        self._opaque.add(path)
+        here = path or b"."
+        if not stat.S_ISDIR(os.lstat(here).st_mode):
+            raise TarError(f"{_show(path)}: an opaque folder that is none")
+        try:
+            os.setxattr(here, OPAQUE_XATTR, b"y", follow_symlinks=False)
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            marker = path + b"/" + OPAQUE if path else OPAQUE
+            os.close(
+                os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            )
+
+    def _skip_content(self, entry: tar.Entry, source: tar.Input) -> None:
+        for piece in source.pieces(entry.size):
+            if self._recorder is not None:
+                self._recorder.raw(bytes(piece))
+
+    def _make_parents(self, path: bytes) -> None:
+        """Make folders that the archive left out; one that is there, or a link to one, is taken as it is."""
+        if path in self._made:
+            return
+        try:
+            os.mkdir(path, 0o755)
+        except FileNotFoundError:
+            self._make_parents(path.rpartition(b"/")[0])
+            os.mkdir(path, 0o755)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.stat(path).st_mode):
+                self._remove(path)
+                os.mkdir(path, 0o755)
+        self._made.add(path)
+
+    def _replace(self, path: bytes, make: object) -> None:
+        assert callable(make)
+        try:
+            make()
+        except FileExistsError:
+            self._remove(path)
+            make()
+
+    def _remove(self, path: bytes) -> None:
+        """Make way for an entry of the same name."""
+        status = os.lstat(path)
+        if self._recorder is not None and not stat.S_ISCHR(status.st_mode):
+            self._recorder.spoil("an entry replaces an earlier one")
+        if not stat.S_ISDIR(status.st_mode):
+            os.unlink(path)
+            return
+        prefix = path + b"/"
+        self._made = {made for made in self._made if made != path and not made.startswith(prefix)}
+        self._opaque -= {made for made in self._opaque if made == path or made.startswith(prefix)}
+        for made in [made for made in self._dirs if made == path or made.startswith(prefix)]:
+            del self._dirs[made]
+        remove_tree(path)
+
+    def _set_owner_and_times(self, entry: tar.Entry, path: bytes) -> None:
+        if self._owners.action(entry) == _CHOWN:
+            os.chown(path, entry.uid, entry.gid, follow_symlinks=False)
+        if entry.xattrs:
+            self._set_xattrs(path, entry.xattrs)
+        os.utime(path, ns=(entry.mtime, entry.mtime), follow_symlinks=False)
+
+    def _record_owner(self, where: int | bytes, entry: tar.Entry) -> None:
+        value = b"%d:%d:%04o" % (entry.uid, entry.gid, entry.mode)
+        try:
+            if isinstance(where, int):
+                os.setxattr(where, OWNER_XATTR, value)
+            else:
+                os.setxattr(where, OWNER_XATTR, value, follow_symlinks=False)
+        except OSError as error:
+            # The recipe has it too; file systems without user xattrs lose it at commit only.
+            if error.errno not in _XATTR_IGNORED_ERRORS:
+                raise
+
+    def _set_xattrs(self, where: int | bytes, xattrs: dict[bytes, bytes]) -> None:
+        for name, value in xattrs.items():
+            if not name.startswith(_XATTR_PREFIXES) or name.startswith(_XATTR_FORBIDDEN):
+                continue
+            if name == b"security.capability":
+                value = namespace_capability(value)
+            try:
+                if isinstance(where, int):
+                    os.setxattr(where, name, value)
+                else:
+                    os.setxattr(where, name, value, follow_symlinks=False)
+            except OSError as error:
+                if error.errno not in _XATTR_IGNORED_ERRORS:
+                    raise
+
+
+def namespace_capability(value: bytes) -> bytes:
+    """Strip the root id of a v3 file capability: the kernel adds this namespace's own (capabilities(7))."""
+    if len(value) == 24 and value[3] == 3:
+        return value[:3] + b"\x02" + value[4:20]
+    return value
+
+
+def remove_tree(path: bytes) -> None:
+    """Remove a folder and what is in it, never through a symbolic link."""
+    for entry in list(os.scandir(path)):
+        if entry.is_dir(follow_symlinks=False):
+            remove_tree(entry.path)
+        else:
+            os.unlink(entry.path)
+    os.rmdir(path)
