@@ -26,6 +26,7 @@ from rootless.linux.idmap import IdMap
 from rootless.linux.prctl import PR_SET_NO_NEW_PRIVS, prctl
 from rootless.linux.userns import fork_in_userns
 from rootless.runtime import seccomp
+from tests.support import bpf
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -352,3 +353,58 @@ def test_no_program_is_loaded_at_import() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout == "False\n"
+
+
+# crun
+
+
+CRUN = """
+mount -t tmpfs none /sys/fs/cgroup/unified 2>/dev/null # crun gives up on a hybrid hierarchy
+crun --cgroup-manager disabled --root state create -b . probe </dev/null >/dev/null || exit
+cp state/probe/seccomp.bpf .
+crun --cgroup-manager disabled --root state delete -f probe
+"""
+
+
+def by_crun(section: dict[str, Any], folder: Path) -> bytes:
+    """The program that crun makes of a section."""
+    (folder / "rootfs").mkdir(parents=True)
+    (folder / "rootfs/sh").touch(mode=0o755)  # looked for, never run
+    (folder / "state").mkdir()
+    subprocess.run(["crun", "spec", "--rootless"], cwd=folder, check=True)
+    config = json.loads((folder / "config.json").read_text())
+    config["linux"]["seccomp"] = section
+    config["process"].update(terminal=False, args=["/sh"])
+    for kind in ("uidMappings", "gidMappings"):
+        config["linux"][kind] = [{"containerID": 0, "hostID": 0, "size": 1}]
+    (folder / "config.json").write_text(json.dumps(config))
+    subprocess.run(["unshare", "-Urm", "sh", "-c", CRUN], cwd=folder, check=True, timeout=60)
+    return (folder / "seccomp.bpf").read_bytes()
+
+
+@pytest.mark.peer
+@pytest.mark.needs("userns", "crun")
+def test_crun_makes_the_same_of_the_default_profile(tmp_path: Path) -> None:
+    """Every call number of three architectures, and every family of socket, get the same answer."""
+    if os.uname().machine != "x86_64":
+        pytest.skip("asks for x86_64's numbers")
+    section = default_section("CAP_CHOWN", "CAP_SYS_CHROOT")
+    theirs = by_crun(section, tmp_path / "bundle")
+    ours = seccomp.compile(section, str(tmp_path))
+    for arch, first in ((bpf.X86_64, 0), (bpf.X86_64, 0x40000000), (bpf.I386, 0)):
+        for number in range(first, first + 560):
+            assert bpf.run(ours, number, arch) == bpf.run(theirs, number, arch), number
+    for arch, number in (
+        (bpf.X86_64, 41),
+        (bpf.X86_64, 0x40000029),
+        (bpf.I386, 359),
+        (bpf.I386, 102),
+    ):
+        for family in [*range(70), (1 << 32) + 38, 2**64 - 1]:
+            for protocol in (0, 9):
+                arguments = (family, 3, protocol)
+                assert bpf.run(ours, number, arch, *arguments) == bpf.run(
+                    theirs, number, arch, *arguments
+                )
+    for persona in (0, 1, 8, 131072, 131080, 4294967295, 2**64 - 1):
+        assert bpf.run(ours, 135, bpf.X86_64, persona) == bpf.run(theirs, 135, bpf.X86_64, persona)

@@ -7,7 +7,6 @@ import errno
 import itertools
 import json
 import os
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,9 @@ import pytest
 from rootless.data import data_path
 from rootless.errors import SetupError
 from rootless.runtime import seccomp
+from tests.support.bpf import ALLOW, I386, X86_64, deny
+from tests.support.bpf import run as run_bpf
 
-X86_64 = 0xC000003E
-I386 = 0x40000003
-ALLOW = 0x7FFF0000
 AF_UNIX, AF_INET, AF_NETLINK, AF_ALG, AF_VSOCK = 1, 2, 16, 38, 40
 
 DEFAULT: dict[str, Any] = json.loads(Path(data_path("config", "seccomp.json")).read_text())
@@ -36,35 +34,6 @@ PODMAN_CAPS = [
     "CAP_SETUID",
     "CAP_SYS_CHROOT",
 ]
-
-
-def deny(number: int) -> int:
-    return 0x00050000 | number
-
-
-def run_bpf(program: bytes, number: int, arch: int = X86_64, *args: int) -> int:
-    """What a program says to a system call: the classic BPF instructions that libseccomp emits."""
-    padded = (*args, 0, 0, 0, 0, 0, 0)[:6]
-    data = struct.pack("<iIQ6Q", number, arch, 0, *(value & 2**64 - 1 for value in padded))
-    accumulator = position = 0
-    while True:
-        code, yes, no, value = struct.unpack_from("<HBBI", program, position * 8)
-        position += 1
-        if code == 0x20:  # load a word
-            accumulator = struct.unpack_from("<I", data, value)[0]
-        elif code == 0x54:
-            accumulator &= value
-        elif code == 0x05:
-            position += value
-        elif code == 0x06:
-            return int(value)
-        else:
-            holds = {
-                0x15: accumulator == value,
-                0x25: accumulator > value,
-                0x35: accumulator >= value,
-            }
-            position += yes if holds[code] else no
 
 
 @pytest.fixture(scope="module")
