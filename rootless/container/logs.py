@@ -1,0 +1,104 @@
+"""A container's local log: Podman's k8s-file format, written by the monitor and read by `logs`.
+
+A line is `TIME stdout|stderr F|P text`; P marks a part of a line that the next one goes on with. A log that reaches
+its size is renamed to `….1`, the one before is dropped: the disk holds twice the size at the most.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from rootless.files import write_all
+
+_STREAMS = {1: b" stdout ", 2: b" stderr "}
+DEFAULT_MAX_SIZE = 128 << 20
+
+
+class Clock:
+    """Times as RFC 3339 with nanoseconds; the second's text is made once."""
+
+    __slots__ = ("_second", "_head", "_tail")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._head = self._tail = b""
+
+    def text(self, now_ns: int) -> bytes:
+        second, rest = divmod(now_ns, 1_000_000_000)
+        if second != self._second:
+            self._second = second
+            local = time.localtime(second)
+            offset = local.tm_gmtoff // 60
+            sign = "-" if offset < 0 else "+"
+            self._head = time.strftime("%Y-%m-%dT%H:%M:%S.", local).encode()
+            self._tail = f"{sign}{abs(offset) // 60:02d}:{abs(offset) % 60:02d}".encode()
+        return b"%b%09d%b" % (self._head, rest, self._tail)
+
+
+class FileLog:
+    """The writer. A full disk loses log lines, never the container: the next write that succeeds goes on."""
+
+    __slots__ = ("path", "max_size", "_fd", "_size", "_clock", "_partial")
+
+    def __init__(self, path: str, max_size: int = DEFAULT_MAX_SIZE) -> None:
+        self.path = path
+        self.max_size = max_size if max_size > 0 else DEFAULT_MAX_SIZE
+        self._clock = Clock()
+        self._open()
+
+    def _open(self) -> None:
+        # Not through a link: a log that was replaced by one must not write elsewhere (security case 45).
+        self._fd = os.open(
+            self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
+        self._size = os.fstat(self._fd).st_size
+
+    def write(self, stream: int, data: bytes) -> None:
+        prefix = self._clock.text(time.time_ns()) + _STREAMS[stream]
+        full = prefix + b"F "
+        if data.endswith(b"\n"):
+            text = full + data[:-1].replace(b"\n", b"\n" + full) + b"\n"
+        else:
+            head, newline, rest = data.rpartition(b"\n")
+            text = prefix + b"P " + rest + b"\n"
+            if newline:
+                text = full + head.replace(b"\n", b"\n" + full) + b"\n" + text
+        if self._size and self._size + len(text) > self.max_size:
+            self._rotate()
+        try:
+            write_all(self._fd, text)
+        except OSError:
+            return
+        self._size += len(text)
+
+    def _rotate(self) -> None:
+        try:
+            os.rename(self.path, f"{self.path}.1")
+        except OSError:
+            return
+        os.close(self._fd)
+        self._open()
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class Entry:
+    """A line, or a part of one, as it was written."""
+
+    __slots__ = ("time", "stream", "partial", "data")
+
+    def __init__(self, time: bytes, stream: bytes, partial: bool, data: bytes) -> None:
+        self.time = time
+        self.stream = stream
+        self.partial = partial
+        self.data = data
+
+
+def parse_line(line: bytes) -> Entry | None:
+    """An entry from a line without its newline; None for what is none (a line cut off by a full disk)."""
+    parts = line.split(b" ", 3)
+    if len(parts) < 4 or parts[1] not in (b"stdout", b"stderr"):
+        return None
+    return Entry(parts[0], parts[1], parts[2] == b"P", parts[3])

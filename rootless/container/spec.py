@@ -1,0 +1,822 @@
+"""The runtime-spec document of a container: what the kernel is told.
+
+`make_spec` is pure: what was asked (CreateOptions), what the image says (its OCI config), and the facts of this host
+(HostFacts) go in, a config.json of runtime-spec 1.2 comes out that any OCI runtime understands. Two things that the spec
+has no words for go beside it: a `user` that is a name waits in `process.user.username` until init can read the image's
+account files, and a mount may carry a property `rootless` (`copyUp`, `chown`, `subpath`), which other runtimes pass over.
+Lean: on `run`'s path.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rootless.container import env as environment
+from rootless.container import options as option_rules
+from rootless.container.mounts import check_options, destination
+from rootless.errors import RootlessError, Usage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from rootless.container.mounts import Mount
+    from rootless.container.options import CreateOptions
+    from rootless.container.user import User
+
+    Range = tuple[int, int, int]
+    OciMount = dict[str, Any]
+    ImageConfig = Mapping[str, Any]
+
+OCI_VERSION = "1.2.0"
+_UNLIMITED = 18446744073709551615
+_SIGTERM, _SIGRTMIN_3 = 15, 37
+INIT_PATH = "/run/podman-init"
+
+# Podman's lists, for the same containers to see the same.
+MASKED_PATHS = (
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/fs/selinux",
+)
+READONLY_PATHS = (
+    "/proc/asound",
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+)
+_SYSTEMD_COMMANDS = (
+    "/sbin/init",
+    "/usr/sbin/init",
+    "/usr/local/sbin/init",
+    "init",
+    "systemd",
+    "/usr/lib/systemd/systemd",
+    "/lib/systemd/systemd",
+)
+
+
+class HostFacts:
+    """What `make_spec` has to know of this host and of what was made for the container. The caller fills it in."""
+
+    __slots__ = (
+        "apparmor",
+        "cgroup_version",
+        "cgroups_path",
+        "console_size",
+        "devices",
+        "env",
+        "files",
+        "hostname",
+        "id",
+        "image_layers",
+        "image_mounts",
+        "init_path",
+        "keep_id",
+        "localtime",
+        "mounts",
+        "name",
+        "namespaces",
+        "node",
+        "pids_limit",
+        "rlimits",
+        "rootfs",
+        "scratch",
+        "seccomp",
+        "selinux",
+        "shm_source",
+        "gids",
+        "uids",
+        "user",
+    )
+
+    def __init__(self, identity: str = "", *, rootfs: str = "") -> None:
+        self.id = identity
+        self.name = ""
+        #: `root.path`
+        self.rootfs = rootfs
+        #: The user namespace's mapping: (in the container, on the host, size)
+        self.uids: list[Range] = [(0, os.geteuid(), 1)]
+        self.gids: list[Range] = [(0, os.getegid(), 1)]
+        #: The uid and gid that the caller has inside with --userns keep-id
+        self.keep_id: tuple[int, int] | None = None
+        #: The user, where the image's account files could be read beforehand; else init resolves it
+        self.user: User | None = None
+        #: Paths of namespaces to join, by the spec's names: user, network, pid, ipc, uts, cgroup. Needed for every
+        #: mode `container:ID` and `ns:PATH`; a prepared network namespace goes here, too.
+        self.namespaces: dict[str, str] = {}
+        #: uname's nodename of this host, and the container's hostname where it is neither given nor its short id
+        self.node = ""
+        self.hostname = ""
+        #: 2, 1 (or hybrid), or 0 for none; `linux.cgroupsPath`; the pids limit where none is asked for (0: none)
+        self.cgroup_version = 2
+        self.cgroups_path = ""
+        self.pids_limit = 0
+        #: Files made for the container by their place in it: /etc/hosts, /run/.containerenv, … -> path on the host
+        self.files: dict[str, str] = {}
+        #: Where /dev/shm comes from when the IPC namespace is another container's
+        self.shm_source = ""
+        #: catatonit, for --init
+        self.init_path = ""
+        #: The host's environment, for --env-host and --http-proxy
+        self.env: Mapping[str, str] = {}
+        #: The caller's own limits by spec name without RLIMIT_, lower case: nofile -> (soft, hard); -1 is none
+        self.rlimits: dict[str, tuple[int, int]] = {}
+        #: `mounts.plan` of the container, with `path` set by `volume.resolve`
+        self.mounts: list[Mount] = []
+        #: Mounts that belong to the image: the `host` image's /usr and /opt
+        self.image_mounts: list[OciMount] = []
+        #: For `--mount type=image`: image -> its layers' folders, the topmost first
+        self.image_layers: dict[str, list[str]] = {}
+        #: Folder of the container's own for the upper and work folders of overlay volumes
+        self.scratch = ""
+        #: Device nodes of the host that --privileged gives
+        self.devices: list[str] = []
+        #: The seccomp profile to apply (the engine's or the file of --security-opt), read
+        self.seccomp: Mapping[str, Any] | None = None
+        self.apparmor = False
+        self.selinux = False
+        #: What --tz=local is
+        self.localtime = "/etc/localtime"
+        #: (width, height) of the terminal
+        self.console_size: tuple[int, int] | None = None
+
+
+def arguments(options: CreateOptions, config: ImageConfig) -> list[str]:
+    """The command line of the process, without an init before it."""
+    if options.entrypoint is not None:
+        words = [*options.entrypoint, *options.command]
+    else:
+        command = options.command or config.get("Cmd") or []
+        words = [*(config.get("Entrypoint") or []), *command]
+    if not words:
+        raise Usage("no command or entrypoint provided, and no CMD or ENTRYPOINT from image")
+    return words
+
+
+def effective_user(options: CreateOptions, config: ImageConfig, host: HostFacts) -> str:
+    """The user as written: `--user`, else keep-id's, else the image's."""
+    if options.user:
+        return options.user
+    if host.keep_id is not None:
+        return f"{host.keep_id[0]}:{host.keep_id[1]}"
+    return config.get("User") or ""
+
+
+def is_systemd(options: CreateOptions, config: ImageConfig) -> bool:
+    """Whether the process is systemd, or is to be treated as if it were."""
+    if options.systemd == "always":
+        return True
+    if options.systemd == "false":
+        return False
+    return arguments(options, config)[0] in _SYSTEMD_COMMANDS
+
+
+def stop_signal(options: CreateOptions, config: ImageConfig) -> int:
+    """The signal that stops the container."""
+    if options.stop_signal is not None:
+        return options.stop_signal
+    if config.get("StopSignal"):
+        return option_rules.parse_signal(config["StopSignal"])
+    return _SIGRTMIN_3 if is_systemd(options, config) else _SIGTERM
+
+
+def hostname(options: CreateOptions, host: HostFacts) -> str:
+    """The container's hostname."""
+    if options.uts == "host":
+        return host.node
+    return options.hostname or host.hostname or host.id[:12]
+
+
+def make_spec(options: CreateOptions, config: ImageConfig, host: HostFacts) -> dict[str, Any]:
+    """Make the runtime-spec document. Raises Usage for what this host cannot do."""
+    systemd = is_systemd(options, config) and (
+        host.cgroup_version == 2 or options.systemd == "always"
+    )
+    if systemd and host.cgroup_version != 2:
+        raise Usage(
+            "--systemd=always: systemd needs a cgroup of its own, and this host has no cgroup v2",
+            hint="boot with systemd.unified_cgroup_hierarchy=1",
+        )
+    namespaces = _namespaces(options, host)
+    new = {entry["type"] for entry in namespaces if "path" not in entry}
+    process = _process(options, config, host, systemd=systemd)
+    mounts = _mounts(options, host, new, systemd=systemd)
+    linux: dict[str, Any] = {"namespaces": namespaces}
+    if "user" in new:
+        linux["uidMappings"] = _mappings(host.uids)
+        linux["gidMappings"] = _mappings(host.gids)
+    sysctl = _sysctl(options, new)
+    if sysctl:
+        linux["sysctl"] = sysctl
+    resources = _resources(options, host)
+    if resources:
+        linux["resources"] = resources
+    if host.cgroups_path and options.cgroups != "disabled":
+        linux["cgroupsPath"] = host.cgroups_path
+    masked, readonly = _hidden(options, new)
+    if masked:
+        linux["maskedPaths"] = masked
+    if readonly:
+        linux["readonlyPaths"] = readonly
+    propagation = _propagation(mounts)
+    if propagation:
+        linux["rootfsPropagation"] = propagation
+    if options.personality:
+        linux["personality"] = {"domain": options.personality}
+    seccomp = _seccomp(options, host, process["capabilities"]["bounding"])
+    if seccomp is not None:
+        linux["seccomp"] = seccomp
+    document: dict[str, Any] = {
+        "ociVersion": OCI_VERSION,
+        "process": process,
+        "root": {"path": host.rootfs, "readonly": options.read_only},
+        "mounts": mounts,
+        "annotations": _annotations(options, config),
+        "linux": linux,
+    }
+    if "uts" in new:
+        document["hostname"] = hostname(options, host)
+    return document
+
+
+# process
+
+
+def _process(
+    options: CreateOptions, config: ImageConfig, host: HostFacts, *, systemd: bool
+) -> dict[str, Any]:
+    args = arguments(options, config)
+    if options.init and host.init_path:
+        args = [INIT_PATH, "--", *args]
+    user, is_root = _user(options, config, host)
+    process: dict[str, Any] = {
+        "terminal": options.tty,
+        "user": user,
+        "args": args,
+        "env": _environment(options, config, host, systemd=systemd),
+        "cwd": working_dir(options, config),
+        "capabilities": _capabilities(options, is_root),
+        "rlimits": _rlimits(options, host),
+        "noNewPrivileges": options.no_new_privileges,
+    }
+    if options.tty and host.console_size:
+        process["consoleSize"] = {"width": host.console_size[0], "height": host.console_size[1]}
+    if options.oom_score_adj is not None:
+        process["oomScoreAdj"] = options.oom_score_adj
+    if (options.apparmor and options.apparmor != "unconfined") or (
+        options.apparmor and host.apparmor
+    ):
+        if not host.apparmor:
+            raise Usage(
+                f'apparmor profile "{options.apparmor}" specified, but Apparmor is not enabled on this system'
+            )
+        process["apparmorProfile"] = options.apparmor
+    labels = [word for word in options.label_options if word not in ("disable", "nested")]
+    if labels and not host.selinux:
+        raise Usage(
+            f"--security-opt label={labels[0]}: SELinux is not enabled on this system",
+            hint="leave it out, or give label=disable",
+        )
+    if labels and "disable" not in options.label_options:
+        process["selinuxLabel"] = _selinux_label(labels)
+    return process
+
+
+def working_dir(options: CreateOptions, config: ImageConfig) -> str:
+    """The working directory. Only the image's own is made when it is missing; `--workdir` has to be there."""
+    path = options.workdir or config.get("WorkingDir") or "/"
+    if not path.startswith("/"):
+        if options.workdir:
+            raise Usage(f'workdir "{path}" must be an absolute path')
+        path = "/" + path  # image-spec says nothing; Docker and Podman take it from the root
+    return destination(path)
+
+
+def _user(
+    options: CreateOptions, config: ImageConfig, host: HostFacts
+) -> tuple[dict[str, Any], bool]:
+    """`process.user`, and whether it is root as far as that is known."""
+    user: dict[str, Any] = {"uid": 0, "gid": 0, "umask": int(options.umask, 8)}
+    if host.user is not None:
+        user.update(uid=host.user.uid, gid=host.user.gid)
+        if not options.keep_groups:
+            user["additionalGids"] = list(host.user.groups)
+        return user, host.user.uid == 0
+    word = effective_user(options, config, host)
+    name, _, group = word.partition(":")
+    if name.isascii() and name.isdigit():
+        user["uid"] = int(name)
+        if group.isascii() and group.isdigit():
+            user["gid"] = int(group)
+    # Even for a number: its group, its other groups and its home are the image's to say.
+    user["username"] = word
+    return user, name in ("", "root") or (name.isdigit() and int(name) == 0)
+
+
+def _environment(
+    options: CreateOptions, config: ImageConfig, host: HostFacts, *, systemd: bool
+) -> list[str]:
+    variables = environment.combine(
+        image=environment.image_variables(config.get("Env")),
+        host=host.env,
+        given=options.env,
+        merge=options.env_merge,
+        unset=options.unsetenv,
+        unset_all=options.unsetenv_all,
+        env_host=options.env_host,
+        http_proxy=options.http_proxy,
+        terminal=options.tty,
+    )
+    variables.setdefault("HOSTNAME", hostname(options, host))
+    if systemd:
+        variables.setdefault("container_uuid", host.id[:32])
+    # Where init resolves the user, it sets HOME unless it is here.
+    if host.user is not None:
+        variables.setdefault("HOME", host.user.home)
+    return [f"{name}={value}" for name, value in variables.items()]
+
+
+def _capabilities(options: CreateOptions, is_root: bool) -> dict[str, list[str]]:
+    from rootless.runtime import capabilities
+
+    return capabilities.process_sets(
+        capabilities.DEFAULT,
+        options.cap_add,
+        options.cap_drop,
+        privileged=options.privileged,
+        is_root=is_root,
+    )
+
+
+def _rlimits(options: CreateOptions, host: HostFacts) -> list[dict[str, Any]]:
+    limits: dict[str, tuple[int, int]] = {}
+    if not options.ulimit_host:
+        for name in ("nofile", "nproc"):
+            if name in host.rlimits:
+                # Programs in containers count on more than the shell's soft limit.
+                hard = host.rlimits[name][1]
+                limits[name] = (hard, hard)
+    for name, soft, hard in options.ulimits:
+        # "No limit" can be no more than the caller's own.
+        most = host.rlimits.get(name, (-1, -1))[1]
+        limits[name] = (most if soft == -1 else soft, most if hard == -1 else hard)
+    return [
+        {
+            "type": f"RLIMIT_{name.upper()}",
+            "soft": _UNLIMITED if soft == -1 else soft,
+            "hard": _UNLIMITED if hard == -1 else hard,
+        }
+        for name, (soft, hard) in limits.items()
+    ]
+
+
+def _selinux_label(labels: Sequence[str]) -> str:
+    parts = {
+        "user": "system_u",
+        "role": "system_r",
+        "type": "container_t",
+        "level": "s0",
+    }
+    for label in labels:
+        name, _, value = label.partition(":")
+        parts[name] = value
+    return ":".join((parts["user"], parts["role"], parts["type"], parts["level"]))
+
+
+def _seccomp(
+    options: CreateOptions, host: HostFacts, bounding: Sequence[str]
+) -> dict[str, Any] | None:
+    if options.seccomp == "unconfined" or (options.privileged and not options.seccomp):
+        return None
+    if host.seccomp is None:
+        return None
+    from rootless.runtime.seccomp import profile
+
+    return profile(dict(host.seccomp), bounding)
+
+
+# namespaces
+
+
+def _namespaces(options: CreateOptions, host: HostFacts) -> list[dict[str, str]]:
+    modes = {
+        "user": options.userns,
+        "mount": "",
+        "pid": options.pid,
+        "network": options.network,
+        "ipc": options.ipc,
+        "uts": options.uts,
+        "cgroup": options.cgroupns or ("private" if host.cgroup_version == 2 else "host"),
+    }
+    found = []
+    for kind, mode in modes.items():
+        joins = mode.startswith(("container:", "ns:"))
+        if kind in host.namespaces:
+            found.append({"type": kind, "path": host.namespaces[kind]})
+        elif joins:
+            if mode.startswith("container:"):
+                # The caller knows containers; here is only what it found.
+                raise RootlessError(f"no {kind} namespace to join for {mode}")
+            found.append({"type": kind, "path": mode.removeprefix("ns:")})
+        elif mode != "host" or kind == "user":
+            # --userns=host is the engine's own mapping: a container always has a user namespace.
+            found.append({"type": kind})
+    return found
+
+
+def _mappings(ranges: Sequence[Range]) -> list[dict[str, int]]:
+    return [
+        {"containerID": inside, "hostID": outside, "size": size} for inside, outside, size in ranges
+    ]
+
+
+def _sysctl(options: CreateOptions, new: set[str]) -> dict[str, str]:
+    values: dict[str, str] = {}
+    if "network" in new:
+        values["net.ipv4.ping_group_range"] = "0 0"
+    for name, value in options.sysctl.items():
+        kind = option_rules.sysctl_namespace(name)
+        if kind not in new:
+            raise Usage(f"sysctl {name}={value}: the container has no {kind} namespace of its own")
+        values[name] = value
+    return values
+
+
+# mounts
+
+
+def _mounts(
+    options: CreateOptions, host: HostFacts, new: set[str], *, systemd: bool
+) -> list[OciMount]:
+    found: dict[str, OciMount] = {}
+
+    def add(place: str, kind: str, source: str, *words: str) -> None:
+        found[place] = {
+            "destination": place,
+            "type": kind,
+            "source": source,
+            "options": list(words),
+        }
+
+    read_write = "rw" if options.privileged else "ro"
+    if "pid" in new or options.pid != "host":
+        add("/proc", "proc", "proc", "nosuid", "noexec", "nodev", *options.proc_options)
+    else:
+        # The host's pid namespace is not ours: a new proc of it cannot be mounted.
+        add("/proc", "bind", "/proc", "rbind", "nosuid", "noexec", "nodev")
+    add("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k")
+    # A sysfs shows its network namespace's devices and can be mounted by that one's owner only.
+    own_sys = "network" in new
+    cgroup_rw = (
+        "rw"
+        if (options.privileged or systemd or _is_unmasked("/sys/fs/cgroup", options.unmask))
+        and "cgroup" in new
+        and host.cgroup_version == 2
+        else "ro"
+    )
+    if own_sys:
+        add("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", read_write)
+    else:
+        add("/sys", "bind", "/sys", "rprivate", "nosuid", "noexec", "nodev", read_write, "rbind")
+    gid5 = any(inside <= 5 < inside + size for inside, _, size in host.gids)
+    terminal = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
+    add("/dev/pts", "devpts", "devpts", *terminal, *(["gid=5"] if gid5 else []))
+    if options.ipc == "host":
+        add("/dev/mqueue", "bind", "/dev/mqueue", "bind", "nosuid", "noexec", "nodev")
+    else:
+        add("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev")
+    _add_shm(found, options, host)
+    if options.cgroups != "disabled" or "cgroup" in new:
+        add(
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            *("rprivate", "nosuid", "noexec", "nodev", "relatime"),
+            cgroup_rw,
+        )
+    for entry in host.image_mounts:
+        found[entry["destination"]] = dict(entry)
+    for place, source in host.files.items():
+        add(place, "bind", source, "bind", "rprivate")
+    if options.tz:
+        source = host.localtime if options.tz == "local" else f"/usr/share/zoneinfo/{options.tz}"
+        add("/etc/localtime", "bind", source, "bind", "ro", "rprivate")
+    if options.init and host.init_path:
+        add(INIT_PATH, "bind", host.init_path, "bind", "ro", "private")
+    if options.read_only and options.read_only_tmpfs:
+        for place in ("/run", "/tmp", "/var/tmp"):
+            add(place, "tmpfs", "tmpfs", "rw", "rprivate", "nosuid", "nodev", "tmpcopyup")
+    if systemd:
+        size = [f"size={options.shm_size_systemd}"] if options.shm_size_systemd is not None else []
+        for place in ("/run", "/run/lock", "/tmp", "/var/log/journal"):
+            words = size if place.startswith("/run") else []
+            add(place, "tmpfs", "tmpfs", "rw", "rprivate", "nosuid", "nodev", "tmpcopyup", *words)
+    for device in options.devices:
+        add(device["path"], "bind", device["source"], "slave", "nosuid", "noexec", "rw", "rbind")
+    if options.privileged:
+        for path in host.devices:
+            if path not in found:
+                add(path, "bind", path, "slave", "nosuid", "noexec", "rw", "rbind")
+    overlays = 0
+    for mount in host.mounts:
+        entry, overlays = _user_mount(mount, host, overlays)
+        found[entry["destination"]] = entry
+    # A mount must not hide one that was made before it below.
+    return sorted(found.values(), key=lambda entry: _depth(entry["destination"]))
+
+
+def _depth(path: str) -> int:
+    return path.count("/") if path != "/" else 0
+
+
+def _add_shm(found: dict[str, OciMount], options: CreateOptions, host: HostFacts) -> None:
+    if options.ipc == "none":
+        return
+    place = "/dev/shm"
+    guard = ["nosuid", "noexec", "nodev"]
+    if options.ipc == "host":
+        entry = {"type": "bind", "source": place, "options": ["bind", "rprivate", *guard]}
+    elif host.shm_source:
+        entry = {"type": "bind", "source": host.shm_source, "options": ["bind", "rprivate", *guard]}
+    else:
+        words = [*guard, "mode=1777"]
+        if options.shm_size:
+            words.append(f"size={options.shm_size}")
+        if options.read_only and not options.read_only_tmpfs:
+            words.append("ro")
+        entry = {"type": "tmpfs", "source": "shm", "options": words}
+    found[place] = {"destination": place, **entry}
+
+
+def overlay_folders(mounts: Sequence[Mount], host: HostFacts) -> list[str]:
+    """The folders to make for overlay volumes, before `make_spec`'s document is used."""
+    folders = []
+    number = 0
+    for mount in mounts:
+        if _is_overlay(mount):
+            if not any(o.startswith("upperdir=") for o in mount["options"]):
+                folders += [
+                    f"{host.scratch}/overlay/{number}/upper",
+                    f"{host.scratch}/overlay/{number}/work",
+                ]
+            number += 1
+    return folders
+
+
+def _is_overlay(mount: Mount) -> bool:
+    return (
+        mount["type"] == "overlay"
+        or (mount["type"] == "volume" and "O" in mount["options"])
+        or (mount["type"] == "image" and "rw" in mount["options"])
+    )
+
+
+def _user_mount(mount: Mount, host: HostFacts, overlays: int) -> tuple[OciMount, int]:
+    """One mount of the user's or the image's, and how many overlays there are by now."""
+    kind, words, place = mount["type"], mount["options"], mount["destination"]
+    extra: dict[str, Any] = {}
+    if kind in ("tmpfs", "ramfs", "devpts"):
+        entry: OciMount = {
+            "destination": place,
+            "type": kind,
+            "source": kind,
+            "options": list(words) if kind == "devpts" else _memory_options(words, kind),
+        }
+        if "U" in words:
+            extra["chown"] = True
+    elif _is_overlay(mount):
+        lowers = _image_layers(mount, host) if kind == "image" else [_path(mount)]
+        entry = _overlay(place, lowers, words, f"{host.scratch}/overlay/{overlays}")
+        overlays += 1
+    elif kind == "image":
+        lowers = _image_layers(mount, host)
+        if len(lowers) == 1:
+            entry = {
+                "destination": place,
+                "type": "bind",
+                "source": lowers[0],
+                "options": ["rbind", "ro", "rprivate", "nosuid", "nodev"],
+            }
+        else:
+            # Without an upper folder an overlay is read-only.
+            entry = {
+                "destination": place,
+                "type": "overlay",
+                "source": "overlay",
+                "options": ["ro", "nosuid", "nodev", "userxattr", _lowerdir(lowers)],
+            }
+    else:
+        entry = {
+            "destination": place,
+            "type": "bind",
+            "source": _path(mount),
+            "options": _bind_options(words, is_volume=kind == "volume"),
+        }
+        if kind == "volume" and "nocopy" not in words and mount.get("origin") != "volumes-from":
+            extra["copyUp"] = True
+    if "U" in words:
+        extra["chown"] = True
+    if mount.get("subpath"):
+        extra["subpath"] = mount["subpath"]
+    if extra:
+        entry["rootless"] = extra
+    return entry, overlays
+
+
+def _path(mount: Mount) -> str:
+    path = mount.get("path") or (mount["source"] if mount["type"] != "volume" else "")
+    if not path:
+        raise RootlessError(f"volume {mount['source']} at {mount['destination']}: not resolved")
+    return path
+
+
+def _image_layers(mount: Mount, host: HostFacts) -> list[str]:
+    layers = host.image_layers.get(mount["source"])
+    if not layers:
+        raise RootlessError(
+            f'creating image volume "{mount["source"]}":"{mount["destination"]}": '
+            f"{mount['source']}: image not known"
+        )
+    return layers
+
+
+def _lowerdir(lowers: Sequence[str]) -> str:
+    # overlayfs: a colon separates, a backslash keeps it.
+    return "lowerdir=" + ":".join(low.replace("\\", "\\\\").replace(":", "\\:") for low in lowers)
+
+
+def _overlay(place: str, lowers: Sequence[str], words: Sequence[str], folder: str) -> OciMount:
+    given = [word for word in words if word.startswith(("upperdir=", "workdir="))]
+    options = [word for word in words if word in ("nosuid", "nodev", "noexec", "ro")]
+    options += ["userxattr", _lowerdir(lowers)]
+    options += given or [f"upperdir={folder}/upper", f"workdir={folder}/work"]
+    return {"destination": place, "type": "overlay", "source": "overlay", "options": options}
+
+
+def _memory_options(words: Sequence[str], kind: str) -> list[str]:
+    check_options(words, is_tmpfs=True)
+    options = [word for word in words if word not in ("U", "notmpcopyup", "consistency")]
+    given = set(options)
+    if not given & {"rw", "ro"}:
+        options.append("rw")
+    if not given & {"private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"}:  # fmt: skip
+        options.append("rprivate")
+    if not given & {"suid", "nosuid"}:
+        options.append("nosuid")
+    if not given & {"dev", "nodev"}:
+        options.append("nodev")
+    if kind == "tmpfs" and not {"tmpcopyup", "notmpcopyup"} & set(words):
+        options.append("tmpcopyup")
+    return options
+
+
+def _bind_options(words: Sequence[str], *, is_volume: bool) -> list[str]:
+    """A bind's options as the kernel takes them; relabelling means nothing without SELinux."""
+    options = []
+    for word in words:
+        if word == "no-dereference":
+            options.append("copy-symlink")
+        elif word not in ("z", "Z", "U", "O", "copy", "nocopy", "consistency") and not word.startswith(("volume-opt", "upperdir=", "workdir=")):  # fmt: skip
+            options.append(word)
+    given = set(options)
+    if not given & {"rw", "ro"}:
+        options.append("rw")
+    recursive = "bind" not in given
+    if not given & {"private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"}:  # fmt: skip
+        options.append("rprivate" if recursive else "private")
+    if is_volume:
+        if not given & {"suid", "nosuid"}:
+            options.append("nosuid")
+        if not given & {"dev", "nodev"}:
+            options.append("nodev")
+    if recursive and "rbind" not in given:
+        options.append("rbind")
+    return options
+
+
+def _propagation(mounts: Sequence[OciMount]) -> str:
+    """The root's propagation, so that what a mount shares can reach it."""
+    found = ""
+    for entry in mounts:
+        for word in entry["options"]:
+            if word in ("shared", "rshared"):
+                return "shared"
+            if word in ("slave", "rslave"):
+                found = "rslave"
+    return found
+
+
+# what is hidden
+
+
+def _is_unmasked(path: str, patterns: Sequence[str]) -> bool:
+    for pattern in patterns:
+        if pattern in ("ALL", path) or pattern.rstrip("/") == path:
+            return True
+        if "*" in pattern or "?" in pattern or "[" in pattern:
+            from fnmatch import fnmatchcase
+
+            # As filepath.Match: a star does not cross a slash.
+            if pattern.count("/") == path.count("/") and fnmatchcase(path, pattern):
+                return True
+    return False
+
+
+def _hidden(options: CreateOptions, new: set[str]) -> tuple[list[str], list[str]]:
+    """Masked and read-only paths."""
+    masked: list[str] = []
+    readonly: list[str] = []
+    if not options.privileged:
+        masked = [path for path in MASKED_PATHS if not _is_unmasked(path, options.unmask)]
+        if "network" not in new and not _is_unmasked("/sys/kernel", options.unmask):
+            masked.append("/sys/kernel")
+        if "pid" in new:
+            readonly = [path for path in READONLY_PATHS if not _is_unmasked(path, options.unmask)]
+    masked += [path for path in options.mask if path not in masked]
+    if options.read_only and not options.read_only_tmpfs:
+        readonly.append("/dev")
+    return masked, readonly
+
+
+# resources
+
+
+def _resources(options: CreateOptions, host: HostFacts) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    memory: dict[str, Any] = {}
+    if options.memory:
+        memory["limit"] = options.memory
+        # As Docker and Podman: the same again of swap.
+        memory["swap"] = options.memory * 2 if options.memory_swap is None else options.memory_swap
+    if options.memory_reservation:
+        memory["reservation"] = options.memory_reservation
+    if memory:
+        found["memory"] = memory
+    cpu: dict[str, Any] = {}
+    if options.cpus:
+        cpu["period"] = 100000
+        cpu["quota"] = int(options.cpus * 100000)
+    for name, attribute in (
+        ("shares", "cpu_shares"),
+        ("period", "cpu_period"),
+        ("quota", "cpu_quota"),
+        ("cpus", "cpuset_cpus"),
+        ("mems", "cpuset_mems"),
+    ):
+        if getattr(options, attribute):
+            cpu[name] = getattr(options, attribute)
+    if cpu:
+        found["cpu"] = cpu
+    limit = options.pids_limit
+    if limit is None:
+        if host.pids_limit:
+            found["pids"] = {"limit": host.pids_limit}
+    elif limit > 0:
+        found["pids"] = {"limit": limit}
+    block: dict[str, Any] = {}
+    if options.blkio_weight:
+        block["weight"] = options.blkio_weight
+    for name, key, values in (
+        ("weightDevice", "weight", options.blkio_weight_device),
+        ("throttleReadBpsDevice", "rate", options.device_read_bps),
+        ("throttleWriteBpsDevice", "rate", options.device_write_bps),
+        ("throttleReadIOPSDevice", "rate", options.device_read_iops),
+        ("throttleWriteIOPSDevice", "rate", options.device_write_iops),
+    ):
+        if values:
+            block[name] = [{**_device_number(path), key: value} for path, value in values.items()]
+    if block:
+        found["blockIO"] = block
+    if options.cgroup_conf:
+        found["unified"] = dict(options.cgroup_conf)
+    return found
+
+
+def _device_number(path: str) -> dict[str, int]:
+    try:
+        number = os.stat(path).st_rdev
+    except OSError as error:
+        raise Usage(f"{path}: {(error.strerror or '').lower()}") from None
+    return {"major": os.major(number), "minor": os.minor(number)}
+
+
+def _annotations(options: CreateOptions, config: ImageConfig) -> dict[str, str]:
+    # Only the command line's: an image's labels never steer anything on the host (security case 36).
+    found = dict(options.annotations)
+    found["io.container.manager"] = "rootless"
+    found["org.opencontainers.image.stopSignal"] = str(stop_signal(options, config))
+    if options.keep_groups:
+        found["run.oci.keep_original_groups"] = "1"
+    return found
