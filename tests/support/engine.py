@@ -65,7 +65,8 @@ class Result:
 class Engine:
     """Runs the command: `engine("ps", "-a")` gives a Result, `engine.ok(...)` its stripped output or a failure."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, program: list[str] | None = None) -> None:
+        self.program = program or command()
         self.word = f"rlt{secrets.token_hex(4)}"
         # Short, because a socket's path has 107 bytes; below /tmp, because a pytest folder's parents are private.
         self.folder = folder or Path(
@@ -102,7 +103,7 @@ class Engine:
         self, *args: str, env: dict[str, str] | None = None, **options: Any
     ) -> subprocess.Popen[bytes]:
         """Start the command and leave it to the test, which must wait for it."""
-        return subprocess.Popen([*command(), *args], env={**self.env, **(env or {})}, **options)
+        return subprocess.Popen([*self.program, *args], env={**self.env, **(env or {})}, **options)
 
     def __call__(
         self,
