@@ -41,7 +41,7 @@ class Intake:
     def __init__(
         self,
         store: ImageStore,
-        helper: Helper,
+        helper: Helper | None,
         config_bytes: bytes,
         manifest_bytes: bytes,
         manifest: Manifest,
@@ -50,6 +50,7 @@ class Intake:
         keep_blobs: bool = True,
     ) -> None:
         self.store = store
+        # May be given later, and not at all where every layer is here already.
         self.helper = helper
         self.config_bytes = config_bytes
         self.manifest_bytes = manifest_bytes
@@ -108,6 +109,38 @@ class IncomingLayer:
         self.chain = chain
         self.parent = parent
 
+    def unpack_file(self, fd: int, start: int, size: int) -> None:
+        """Unpack a blob that is not compressed, and stands in a local file, without a copy of it."""
+        intake = self._intake
+        assert intake.helper is not None
+        staging = intake.store.layers.begin(self.chain, self.parent, self.diff_id, intake.helper)
+        if staging is None:
+            return
+        try:
+            with intake.slots:
+                staging.start(fd, start, size)
+                result = staging.finish()
+            if result["spoiled"]:
+                self._keep(fd, start, size)
+            staging.commit(result)
+        except BaseException:
+            staging.abort()
+            raise
+
+    def _keep(self, fd: int, start: int, size: int) -> None:
+        writer = self._intake.store.blobs.writer(self.digest, self.size)
+        if writer is not None:
+            with writer:
+                writer.restart()
+                while size:
+                    data = os.pread(fd, min(size, 1 << 20), start)
+                    if not data:
+                        break
+                    writer.write(data)
+                    start += len(data)
+                    size -= len(data)
+                writer.commit()
+
     @property
     def is_here(self) -> bool:
         """Whether nothing needs to be fetched: the layer is unpacked, or its blob is there."""
@@ -121,6 +154,7 @@ class IncomingLayer:
         """
         intake = self._intake
         store = intake.store
+        assert intake.helper is not None
         staging = store.layers.begin(self.chain, self.parent, self.diff_id, intake.helper)
         if staging is None:
             return None
@@ -204,7 +238,8 @@ class Sink:
                 # The blob is what its digest says and still no good layer: there is nothing to resume.
                 self._writer.discard()
                 raise
-            if self._intake.keep_blobs or result["spoiled"]:
+            # An archive that came unpacked can be made again from its recipe: no need to keep it twice.
+            if result["spoiled"] or (self._intake.keep_blobs and result["compression"]):
                 self._writer.commit()
             else:
                 self._writer.discard()

@@ -22,17 +22,30 @@ class BadDocument(RootlessError):
 
 def parse_object(data: bytes, what: str, *, max_bytes: int = MANIFEST_MAX_BYTES) -> dict[str, Any]:
     """Parse a JSON object; `what` names it in errors."""
+    document = _parse(data, what, max_bytes)
+    if not isinstance(document, dict):
+        raise BadDocument(f"{what}: not a JSON object")
+    return document
+
+
+def parse_list(data: bytes, what: str, *, max_bytes: int = MANIFEST_MAX_BYTES) -> list[Any]:
+    """Parse a JSON list."""
+    document = _parse(data, what, max_bytes)
+    if not isinstance(document, list):
+        raise BadDocument(f"{what}: not a JSON list")
+    return document
+
+
+def _parse(data: bytes, what: str, max_bytes: int) -> object:
     if len(data) > max_bytes:
         raise BadDocument(f"{what}: {len(data)} bytes exceed the limit of {max_bytes}")
     # Checked before parsing: the parser recurses in C, and what an abyss does there depends on its version.
     if _depth(data) > _DEPTH_MAX:
         raise BadDocument(f"{what}: nested more than {_DEPTH_MAX} levels deep")
     try:
-        document = json.loads(data, object_pairs_hook=_unique)
+        document: object = json.loads(data, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise BadDocument(f"{what}: not valid JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise BadDocument(f"{what}: not a JSON object")
     return document
 
 

@@ -6,6 +6,7 @@ and renamed. Layers are unpacked once and never written again. Lean: `run` asks 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from rootless.linux.idmap import IdMap
     from rootless.storage.unpack import Helper, Job
+
+
+_count = 0
 
 
 class LayerError(RootlessError):
@@ -117,15 +121,35 @@ class LayerStore:
             folder = f"{self._tmp}/layer-{folder_name(chain)}"
             if os.path.lexists(folder):
                 clear(folder, helper)
-            os.mkdir(folder, 0o700)
-            os.mkdir(f"{folder}/diff", 0o755)
-            if os.geteuid() == 0:
-                own_by_namespace_root(f"{folder}/diff", helper.idmap)
-            make_dirs(self._root)
+            self._make_folder(folder, helper)
             return Staging(self, helper, lock, folder, chain, parent, diff_id)
         except BaseException:
             self._unlock(lock)
             raise
+
+    def begin_new(self, helper: Helper) -> Staging:
+        """Return a folder for a layer whose diff ID is known only at its end (import, commit)."""
+        global _count
+        _count += 1
+        make_dirs(self._tmp)
+        folder = f"{self._tmp}/layer-new-{os.uname().nodename}-{os.getpid()}-{_count}"
+        lock = Lock(f"{folder}.lock")
+        lock.acquire()
+        try:
+            if os.path.lexists(folder):
+                clear(folder, helper)
+            self._make_folder(folder, helper)
+            return Staging(self, helper, lock, folder, "", "", "sha256:")
+        except BaseException:
+            self._unlock(lock)
+            raise
+
+    def _make_folder(self, folder: str, helper: Helper) -> None:
+        os.mkdir(folder, 0o700)
+        os.mkdir(f"{folder}/diff", 0o755)
+        if os.geteuid() == 0:
+            own_by_namespace_root(f"{folder}/diff", helper.idmap)
+        make_dirs(self._root)
 
     def _unlock(self, lock: Lock) -> None:
         # Unlinked while held: whoever waits on the old file finds that it is gone and looks again.
@@ -197,9 +221,11 @@ class Staging:
         size: int = 0,
         *,
         follow: bool = False,
+        stream: bool = False,
         compression: str | None = None,
     ) -> Job:
-        """Unpack from a file: `size` bytes from `start` on, or, with `follow`, as job.advance() tells."""
+        """Unpack from a file: `size` bytes from `start` on, or, with `follow`, as job.advance() tells; with `stream`,
+        what comes to its end."""
         diff = os.open(f"{self._folder}/diff", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         recipe = os.open(
             f"{self._folder}/recipe", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
@@ -211,6 +237,7 @@ class Staging:
                 start=start,
                 size=size,
                 follow=follow,
+                stream=stream,
                 compression=compression,
                 algorithm=self.diff_id.partition(":")[0],
                 limits=self._store.limits,
@@ -226,11 +253,19 @@ class Staging:
         assert self._job is not None
         job, self._job = self._job, None
         result = job.wait()
-        if result["diff_id"] != self.diff_id:
+        if not self.chain:
+            self.diff_id = result["diff_id"]
+        elif result["diff_id"] != self.diff_id:
             raise LayerError(
                 f"layer {self.diff_id}: the unpacked bytes have diff ID {result['diff_id']}"
             )
         return result
+
+    def name(self, parent: str) -> str:
+        """Settle a new layer's place upon its parent; return its chain id."""
+        self.parent = parent
+        self.chain = sha256(f"{parent} {self.diff_id}".encode()) if parent else self.diff_id
+        return self.chain
 
     def commit(self, result: dict[str, Any]) -> None:
         """Let the layer appear under its chain id."""
@@ -250,7 +285,13 @@ class Staging:
         )
         if self._store.sync:
             sync_file_system(self._folder)
-        os.rename(self._folder, f"{self._store._root}/{folder_name(self.chain)}")
+        try:
+            os.rename(self._folder, f"{self._store._root}/{folder_name(self.chain)}")
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            # A new layer's place was not locked, and somebody made the very same one.
+            clear(self._folder, self._helper)
         self._store._unlock(self._lock)
 
     def abort(self) -> None:

@@ -224,9 +224,17 @@ class _Source:
         self._offset += len(data)
         return data
 
-    def drain(self) -> None:
-        while self.read():
-            pass
+
+class _Stream:
+    """Reads a pipe, or a file to its end from where it stands."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def read(self) -> bytes:
+        return os.read(self._fd, _READ_SIZE)
 
 
 class _Pipeline:
@@ -296,17 +304,27 @@ def _unpack(
     message: dict[str, Any], fds: list[int], channel: socket.socket, idmap: IdMap
 ) -> dict[str, object]:
     source_fd, folder, recipe_fd = fds
-    follow = bool(message["follow"])
-    source = _Source(source_fd, message["start"], message["size"], channel, follow=follow)
+    source: _Source | _Stream
+    if message["stream"]:
+        source = _Stream(source_fd)
+    else:
+        follow = bool(message["follow"])
+        source = _Source(source_fd, message["start"], message["size"], channel, follow=follow)
     limits = extract.Limits(**message.get("limits", {}))
     owners = extract.Owners(
         idmap.uids, idmap.gids, idmap.is_single, bool(message.get("ignore_chown_errors"))
     )
     # Everything that inflating may import is imported by the first block, before the change of root.
-    blocks = _primed(compress.inflate(source.read, message.get("compression")))
+    kind = message.get("compression")
+    first = b""
+    if kind is None:
+        while len(first) < 6 and (more := source.read()):
+            first += more
+        kind = compress.sniff(first)
+    blocks = _primed(compress.inflate(_with_first(first, source.read), kind))
 
     def free() -> int:
-        status = os.fstatvfs(source_fd if recipe_fd < 0 else recipe_fd)
+        status = os.fstatvfs(recipe_fd)
         return status.f_bavail * status.f_frsize
 
     def cancelled() -> bool:
@@ -322,14 +340,25 @@ def _unpack(
     extractor = extract.Extractor(owners, limits, recorder)
     extractor.run(tar.Reader(tar.Input(pipeline.next_block), recorder.raw))
     recorder.finish()
-    source.drain()
+    while source.read():
+        pass
     return {
         "diff_id": pipeline.digest(),
+        "compression": kind,
         "size": pipeline.size,
         "entries": extractor.count,
         "spoiled": recorder.spoiled,
         "skipped": extractor.skipped,
     }
+
+
+def _with_first(first: bytes, read: Callable[[], bytes]) -> Callable[[], bytes]:
+    waiting = [first] if first else []
+
+    def read_on() -> bytes:
+        return waiting.pop() if waiting else read()
+
+    return read_on
 
 
 def _primed(blocks: Iterator[bytes]) -> Iterator[bytes]:
