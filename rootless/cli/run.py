@@ -2,6 +2,88 @@
 
 from __future__ import annotations
 
+import os
+
 from rootless.cli.container_options import RUN
+from rootless.cli.table import Command
+from rootless.container.attach import Session
+from rootless.container.creation import create
+from rootless.container.engine import open_engine
+from rootless.container.options import CreateOptions
+from rootless.container.supervise import start
+from rootless.errors import RootlessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.cli.table import Invocation
+    from rootless.container.engine import Engine
 
 OPTIONS = RUN
+
+
+def main(inv: Invocation) -> int:
+    options = CreateOptions.from_invocation(inv)
+    engine = open_engine(inv.globals)
+    if options.preserve_fds:
+        check_descriptors(options.preserve_fds)
+    record = create(engine, options)
+    try:
+        return run(engine, record, options)
+    except RootlessError:
+        discard(engine, record, options)
+        raise
+
+
+def check_descriptors(count: int) -> None:
+    for fd in range(3, 3 + count):
+        try:
+            os.fstat(fd)
+        except OSError:
+            raise RootlessError(f"--preserve-fds={count}: file descriptor {fd} is not open") from None
+
+
+def run(engine: Engine, record: dict[str, Any], options: CreateOptions) -> int:
+    attached = not options.detach
+    link = start(engine, record["id"], attached=attached)
+    assert link is not None
+    session = Session(
+        link,
+        stdin=options.interactive,
+        tty=options.tty,
+        detach_keys=options.detach_keys or engine.config.text("engine", "detach_keys"),
+        sig_proxy=options.sig_proxy,
+    )
+    if attached:
+        streams = [one.lower() for one in options.attach] or ["stdout", "stderr"]
+        session.attach(stdout="stdout" in streams, stderr="stderr" in streams)
+    session.wait_running()
+    if not attached:
+        os.write(1, f"{record['id']}\n".encode())
+        return 0
+    code = session.run()
+    return 0 if code is None else code
+
+
+def discard(engine: Engine, record: dict[str, Any], options: CreateOptions) -> None:
+    """A container that could not be started is kept as `created`, as Podman does, unless `--rm` is given."""
+    if options.rm:
+        from rootless.container.lifecycle import remove
+
+        try:
+            remove(engine, record["id"], force=True)
+        except RootlessError:
+            pass
+
+
+COMMAND = Command(
+    "[options] IMAGE [COMMAND [ARG...]]",
+    main,
+    OPTIONS,
+    args=(1, None),
+    interspersed=False,
+    description="Makes a container from an image and runs a command in it.",
+    examples=("run -it host bash", "run -d --name web -p 8080:80 nginx", "run --rm busybox date"),
+    complete="images",
+)

@@ -243,6 +243,10 @@ GROUPS: dict[str, str] = {
 #: Every command by its words: where its Command is ("module" or "module:NAME"), and one line about it.
 #: The module is `rootless.cli.` plus that name; its Command is COMMAND unless another name is given.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "image pull": ("pull", "Pull an image from a registry"),
+    "pull": ("pull", "Pull an image from a registry"),
+    "run": ("run", "Run a command in a new container"),
+    "container run": ("run", "Run a command in a new container"),
     "version": ("version", "Show the version of the engine"),
 }
 

@@ -133,7 +133,7 @@ def check_options(options: Iterable[str], *, is_tmpfs: bool, is_overlay: bool = 
                 f"the 'noswap' option is only allowed with rootful tmpfs mounts: {_NO_ARGUMENT}"
             )
         else:
-            for words, said in _MOUNT_ONE_OF:
+            for words, said in _MOUNT_ONE_OF:  # noqa: B007
                 if option in words:
                     break
             else:

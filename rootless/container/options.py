@@ -395,6 +395,8 @@ def _mac(text: str) -> str:
     return ":".join(parts).lower()
 
 
+# Not from `stat`, whose import costs more than this.
+_S_IFMT, _S_IFCHR, _S_IFBLK, _S_IFDIR = 0o170000, 0o020000, 0o060000, 0o040000
 _DEVICE_CHARACTERS = frozenset("rwm")
 
 
@@ -418,9 +420,42 @@ def parse_device(text: str) -> dict[str, str]:
         or len(set(permissions)) != len(permissions)
     ):
         raise Usage(f"invalid device mode: {permissions}")
+    return {"source": source, "path": os.path.normpath(target), "permissions": permissions}
+
+
+def _device_nodes(device: dict[str, str]) -> list[dict[str, str]]:
+    """The device itself, or all those in a folder of devices."""
+    source, target = device["source"], device["path"]
+    try:
+        mode = os.stat(source).st_mode
+    except OSError as error:
+        raise Usage(f"stat {source}: {(error.strerror or '').lower()}") from None
     if not target.startswith("/"):
         raise Usage(f"invalid device path in the container: {target}")
-    return {"source": source, "path": os.path.normpath(target), "permissions": permissions}
+    if "w" not in device["permissions"] or "r" not in device["permissions"]:
+        # There is no cgroup of devices to enforce it, and Podman would give both.
+        raise Usage(
+            f"--device {source}: access cannot be restricted to {device['permissions']} for a user's container",
+            hint="give rwm, or a node whose own mode restricts you",
+        )
+    if mode & _S_IFMT != _S_IFDIR:
+        if mode & _S_IFMT not in (_S_IFCHR, _S_IFBLK):
+            raise Usage(f"{source}: not a device node")
+        return [device]
+    found = []
+    for folder, _, names in os.walk(source):
+        for name in sorted(names):
+            path = f"{folder}/{name}"
+            try:
+                mode = os.stat(path).st_mode
+            except OSError:
+                continue
+            if mode & _S_IFMT in (_S_IFCHR, _S_IFBLK):
+                place = os.path.normpath(target + path[len(source) :])
+                found.append({**device, "source": path, "path": place})
+    if not found:
+        raise Usage(f"{source}: no device nodes in it")
+    return found
 
 
 def is_cdi_device(text: str) -> bool:
@@ -920,8 +955,12 @@ class _Reader:
             if fd < 3:
                 raise Usage(
                     f"cannot preserve FD {fd}, consider using the passthrough log-driver "
-                    "to pass STDIO streams into the container: invalid argument"
+                    "to pass STDIO streams into the container: invalid argument",
+                    exit_code=126,
                 )
+            _check_passed(fd, "preserve-fd")
+        for fd in range(3, 3 + o.preserve_fds):
+            _check_passed(fd, "preserve-fds")
 
     def _security(self, o: CreateOptions) -> None:
         if o.cap_add or o.cap_drop:
@@ -1092,12 +1131,7 @@ class _Reader:
         for word in self.words("device"):
             if is_cdi_device(word):
                 raise Usage(f"--device {word}: {UNSUPPORTED['gpus']}")
-            device = parse_device(word)
-            try:
-                os.stat(device["source"])
-            except OSError as error:
-                raise Usage(f"stat {device['source']}: {(error.strerror or '').lower()}") from None
-            o.devices.append(device)
+            o.devices += _device_nodes(parse_device(word))
         size = self.text("shm_size")
         if size:
             if o.ipc == "host":
@@ -1266,6 +1300,18 @@ class _Reader:
         if self.text(name) == "disable":
             return 0
         return self._duration(name, said, "30s")
+
+
+def _check_passed(fd: int, option: str) -> None:
+    try:
+        # The engine's own are not inheritable: one that is was handed over by the caller.
+        passed = os.get_inheritable(fd)
+    except OSError:
+        passed = False
+    if not passed:
+        raise Usage(
+            f"file descriptor {fd} is not available - the {option} option requires that file descriptors must be passed"
+        )
 
 
 def _entrypoint(value: str | list[str]) -> list[str]:

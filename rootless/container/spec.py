@@ -174,6 +174,15 @@ def effective_user(options: CreateOptions, config: ImageConfig, host: HostFacts)
     return config.get("User") or ""
 
 
+def extra_groups(options: CreateOptions, host: HostFacts) -> list[str]:
+    """The groups to add to those of the image's account files."""
+    words = list(options.group_add)
+    if host.keep_id is not None and options.user:
+        # Another user under keep-id may still use the files of the caller's group.
+        words.append(str(host.keep_id[1]))
+    return words
+
+
 def is_systemd(options: CreateOptions, config: ImageConfig) -> bool:
     """Whether the process is systemd, or is to be treated as if it were."""
     if options.systemd == "always":
@@ -196,7 +205,9 @@ def hostname(options: CreateOptions, host: HostFacts) -> str:
     """The container's hostname."""
     if options.uts == "host":
         return host.node
-    return options.hostname or host.hostname or host.id[:12]
+    # On the host's network the host's name is the one that can be looked up.
+    usual = host.node if options.network == "host" else host.id[:12]
+    return options.hostname or host.hostname or usual
 
 
 def make_spec(options: CreateOptions, config: ImageConfig, host: HostFacts) -> dict[str, Any]:
@@ -475,7 +486,7 @@ def _mounts(
         add("/proc", "proc", "proc", "nosuid", "noexec", "nodev", *options.proc_options)
     else:
         # The host's pid namespace is not ours: a new proc of it cannot be mounted.
-        add("/proc", "bind", "/proc", "rbind", "nosuid", "noexec", "nodev")
+        add("/proc", "bind", "/proc", "rbind", "rw", "rprivate", "nosuid", "noexec", "nodev")
     add("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k")
     # A sysfs shows its network namespace's devices and can be mounted by that one's owner only.
     own_sys = "network" in new
@@ -487,7 +498,8 @@ def _mounts(
         else "ro"
     )
     if own_sys:
-        add("/sys", "sysfs", "sysfs", "nosuid", "noexec", "nodev", read_write)
+        private = ("rprivate",) if options.privileged else ()
+        add("/sys", "sysfs", "sysfs", *private, "nosuid", "noexec", "nodev", read_write)
     else:
         add("/sys", "bind", "/sys", "rprivate", "nosuid", "noexec", "nodev", read_write, "rbind")
     gid5 = any(inside <= 5 < inside + size for inside, _, size in host.gids)
@@ -508,8 +520,9 @@ def _mounts(
         )
     for entry in host.image_mounts:
         found[entry["destination"]] = dict(entry)
+    guard = ("ro", "nosuid", "noexec", "nodev") if options.read_only else ()
     for place, source in host.files.items():
-        add(place, "bind", source, "bind", "rprivate")
+        add(place, "bind", source, "bind", "rprivate", *guard)
     if options.tz:
         source = host.localtime if options.tz == "local" else f"/usr/share/zoneinfo/{options.tz}"
         add("/etc/localtime", "bind", source, "bind", "ro", "rprivate")
@@ -742,8 +755,7 @@ def _hidden(options: CreateOptions, new: set[str]) -> tuple[list[str], list[str]
         masked = [path for path in MASKED_PATHS if not _is_unmasked(path, options.unmask)]
         if "network" not in new and not _is_unmasked("/sys/kernel", options.unmask):
             masked.append("/sys/kernel")
-        if "pid" in new:
-            readonly = [path for path in READONLY_PATHS if not _is_unmasked(path, options.unmask)]
+        readonly = [path for path in READONLY_PATHS if not _is_unmasked(path, options.unmask)]
     masked += [path for path in options.mask if path not in masked]
     if options.read_only and not options.read_only_tmpfs:
         readonly.append("/dev")

@@ -141,12 +141,11 @@ class Init:
             self.write_sysctls()
             self.stage = "masked paths"
             self.mask()
+            self.complete_process()
             self.finish_root()
         else:
             self.write_sysctls()
-        if plan.in_root is not None:
-            self.stage = "process"
-            plan.in_root(self.process)
+            self.complete_process()
         if plan.hook is not None:
             self.channel.send(sync.PREPARED)
             self.channel.expect(sync.START)
@@ -159,6 +158,12 @@ class Init:
         enter_process(self.process, self.plan, slave=self.slave)
 
     # steps
+
+    def complete_process(self) -> None:
+        """Before the root becomes read-only: what the engine does in it may write."""
+        if self.plan.in_root is not None:
+            self.stage = "process"
+            self.plan.in_root(self.process)
 
     def open_host_side(self) -> None:
         if "mount" not in self.plan.new_namespaces:

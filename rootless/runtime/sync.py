@@ -84,14 +84,17 @@ class Channel:
 
 
 def encode_failure(stage: str, error: BaseException) -> bytes:
-    """stage, class, errno, message and hint, separated by NUL: nothing here may need an import inside the container."""
+    """stage, class, exit code, errno, message and hint, separated by NUL: nothing here may need an import inside the
+    container."""
     name = "SetupError"
     number = 0
+    code = 125
     hint = ""
     if isinstance(error, RootlessError):
         if isinstance(error, (CommandNotFound, CommandNotExecutable)):
             name = type(error).__name__
         number = getattr(error, "errno", 0)
+        code = error.exit_code
         message, hint = error.message, error.hint
         stage = getattr(error, "stage", "") or stage
     elif isinstance(error, OSError):
@@ -102,13 +105,15 @@ def encode_failure(stage: str, error: BaseException) -> bytes:
             message = f"{shown}: {message}"
     else:
         message = f"{type(error).__name__}: {error}"
-    return "\0".join((stage, name, str(number), message, hint)).encode("utf-8", "surrogateescape")
+    return "\0".join((stage, name, str(code), str(number), message, hint)).encode("utf-8", "surrogateescape")
 
 
 def decode_failure(data: bytes) -> RootlessError:
-    stage, name, number, message, hint = data.decode("utf-8", "surrogateescape").split("\0", 4)
+    stage, name, code, number, message, hint = data.decode("utf-8", "surrogateescape").split("\0", 5)
     if name == "CommandNotFound":
         return CommandNotFound(message, hint=hint)
     if name == "CommandNotExecutable":
         return CommandNotExecutable(message, hint=hint)
-    return SetupError(f"{stage}: {message}" if stage else message, stage=stage, errno=int(number), hint=hint)
+    failure = SetupError(message, stage=stage, errno=int(number), hint=hint)
+    failure.exit_code = int(code)
+    return failure

@@ -1,0 +1,127 @@
+"""Making a container: the image found or pulled, the name taken, the record and its folders written."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from rootless import __version__
+from rootless.container import events
+from rootless.container.mounts import check_sources, plan
+from rootless.container.names import random_name
+from rootless.container.spec import stop_signal
+from rootless.errors import RootlessError
+from rootless.files import make_private_dir, write_atomic
+from rootless.state import check_name, new_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.container.engine import Engine
+    from rootless.container.options import CreateOptions
+    from rootless.image.store import Image
+
+
+def create(engine: Engine, options: CreateOptions) -> dict[str, Any]:
+    """Make a container from what was asked; its record. Nothing is left behind where it fails."""
+    table = engine.containers
+    make_private_dir(engine.paths.data)
+    make_private_dir(engine.paths.run)
+    table.sweep()
+    if options.name:
+        check_name(options.name)
+    if options.cidfile and os.path.exists(options.cidfile):
+        raise RootlessError(f"container id file exists. Ensure another container is not using it or delete {options.cidfile}")
+    if options.rootfs:
+        check_rootfs(options)
+        image, config = None, {}
+    else:
+        image = find_image(engine, options)
+        config = image.config.get("config") or {}
+    if options.replace and options.name:
+        _replace(engine, options.name)
+    identity = new_id()
+    check_sources(options.mounts)
+    record: dict[str, Any] = {
+        "id": identity,
+        "name": options.name or random_name(table),
+        "version": __version__,
+        "created": time.time_ns(),
+        "image": None if image is None else {"id": image.id, "name": image_name(image, options), "raw": options.image},
+        "options": options.to_json(),
+        "labels": {**(config.get("Labels") or {}), **options.labels},
+        "mounts": plan(options.mounts, config.get("Volumes"), options.image_volume, _other_mounts(engine, options)),
+        "stop_signal": stop_signal(options, config),
+        "stop_timeout": options.stop_timeout,
+        "log_max_size": options.log_size or engine.config.number("containers", "log_size_max"),
+    }
+    record["log_path"] = options.log_path or f"{table.path(identity)}/ctr.log"
+    for mount in record["mounts"]:
+        if mount["type"] == "volume":
+            from rootless.container import volumes
+
+            volumes.claim(engine, record)
+            break
+
+    def fill(folder: str) -> None:
+        for name in ("upper", "work", "rootfs"):
+            os.mkdir(f"{folder}/{name}", 0o700)
+        os.chmod(f"{folder}/upper", 0o755)
+
+    table.add(identity, record, fill)
+    if options.cidfile:
+        write_atomic(options.cidfile, identity.encode(), 0o644)
+    events.container_event(engine, record, "create")
+    return record
+
+
+def check_rootfs(options: CreateOptions) -> None:
+    """`--rootfs DIR`: the folder has to be there and, but for `:O`, the user's to write to."""
+    if not os.path.isdir(options.image):
+        raise RootlessError(f"--rootfs {options.image}: no such directory")
+    options.image = os.path.realpath(options.image)
+
+
+def find_image(engine: Engine, options: CreateOptions) -> Image:
+    """The image by name or id; `host` needs no download; what is missing is pulled as the policy says."""
+    if options.image == "host":
+        from rootless.image import host
+
+        return host.ensure(engine.images)
+    if options.pull in ("", "missing", "never"):
+        image = engine.images.find(options.image)
+        if image is not None:
+            return image
+    from rootless.image import pull
+
+    return pull.ensure_image(engine, options)
+
+
+def image_name(image: Image, options: CreateOptions) -> str:
+    """The image's name as `ps` shows it: in full where it was called by name, else as it was given."""
+    given = options.image
+    for name in image.names:
+        if name == given or name.endswith((f"/{given}", f"/{given}:latest")) or name == f"{given}:latest":
+            return name
+    return given
+
+
+def _replace(engine: Engine, name: str) -> None:
+    holder = engine.containers.name_owner(name)
+    if holder is not None:
+        from rootless.container.lifecycle import remove
+
+        remove(engine, holder, force=True)
+
+
+def _other_mounts(engine: Engine, options: CreateOptions) -> list[Any]:
+    if not options.volumes_from:
+        return []
+    from rootless.container.mounts import from_other
+
+    found: list[Any] = []
+    for name, words in options.volumes_from:
+        record = engine.containers.read(engine.containers.lookup(name))
+        found += from_other(record.get("mounts") or [], words)
+    return found

@@ -1,0 +1,161 @@
+"""From a container's record to what its monitor needs for one start: facts of the host, the spec, the root.
+
+This is gathered anew at each start, so that nothing of the host (addresses, paths, ids) is remembered that can be
+worked out again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+
+from rootless.container.options import CreateOptions
+from rootless.container.spec import HostFacts, make_spec
+from rootless.data import data_path
+from rootless.errors import NotFound, RootlessError
+from rootless.files import make_private_dir, read_bytes, write_json
+from rootless.linux.idmap import IdMap
+from rootless.runtime.rootfs import DirectoryRoot, OverlayRoot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from rootless.container.engine import Engine
+    from rootless.runtime.rootfs import Root
+
+_INIT_PROGRAMS = ("/usr/bin/catatonit", "/usr/libexec/podman/catatonit", "/usr/lib/podman/catatonit", "/usr/bin/tini")
+
+
+class Preparation:
+    """One start, ready to be forked."""
+
+    __slots__ = ("options", "spec", "root", "network", "cgroup", "hook", "poststop", "preserve_fds")
+
+    def __init__(self, options: CreateOptions, spec: dict[str, Any], root: Root) -> None:
+        self.options = options
+        self.spec = spec
+        self.root = root
+        self.network: Callable[[int], Any] | None = None
+        self.cgroup: Any = None
+        self.hook: Callable[[str], None] | None = None
+        self.poststop: Callable[[str], None] | None = None
+        self.preserve_fds = options.preserve_fds
+
+    def close(self) -> None:
+        """Let go in the command of what only the monitor needs."""
+
+
+def prepare(engine: Engine, record: dict[str, Any]) -> Preparation:
+    """Gather the facts, make the files that are bound into the container, and the spec."""
+    options = CreateOptions.from_json(record["options"])
+    identity = record["id"]
+    folder = engine.containers.path(identity)
+    run_folder = engine.containers.run_folder(identity)
+    make_private_dir(run_folder)
+    image, config = image_of(engine, record)
+    host = HostFacts(identity, rootfs=f"{folder}/rootfs")
+    host.name = record["name"]
+    idmap = IdMap.from_json(record["idmap"]) if record.get("idmap") else engine.idmap
+    host.uids, host.gids = idmap.uids, idmap.gids
+    host.node = os.uname().nodename
+    host.cgroup_version = cgroup_version()
+    host.env = os.environ
+    host.rlimits = own_limits()
+    host.mounts = record.get("mounts") or []
+    host.scratch = folder
+    host.init_path = init_path(engine, options) if options.init else ""
+    if options.seccomp != "unconfined" and not options.privileged:
+        host.seccomp = seccomp_profile(engine, options.seccomp)
+    if image is not None and image.is_host:
+        from rootless.image.host import mounts
+
+        host.image_mounts = mounts()
+    host.files = make_files(run_folder, record, options)
+    spec = make_spec(options, config, host)
+    write_json(f"{folder}/config.json", spec)
+    return Preparation(options, spec, root_of(engine, record, image, options))
+
+
+def image_of(engine: Engine, record: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The container's image and the execution part of its configuration; none for `--rootfs`."""
+    kept = record.get("image")
+    if not kept:
+        return None, {}
+    image = engine.images.get(kept["id"])
+    if image is None:
+        raise NotFound(
+            f"container {record['name']}: its image {kept['name'] or kept['id'][:12]} is gone",
+            hint=f"`rootless pull {kept['name']}` brings it back" if kept["name"] else "",
+        )
+    return image, image.config.get("config") or {}
+
+
+def root_of(engine: Engine, record: dict[str, Any], image: Any, options: CreateOptions) -> Root:
+    folder = engine.containers.path(record["id"])
+    if image is None:
+        path = options.image
+        if not options.rootfs_overlay:
+            return DirectoryRoot(path)
+        lowers = [path]
+    else:
+        lowers = engine.images.lowers(image)
+    return OverlayRoot(lowers, f"{folder}/upper", f"{folder}/work", volatile=options.rm)
+
+
+def make_files(run_folder: str, record: dict[str, Any], options: CreateOptions) -> dict[str, str]:
+    """/run/.containerenv and /etc/hostname of the container; the network's files come with the network."""
+    files: dict[str, str] = {}
+    image = record.get("image") or {}
+    lines = (
+        f'engine="rootless-{record["version"]}"\nname="{record["name"]}"\nid="{record["id"]}"\n'
+        f'image="{image.get("name", "")}"\nimageid="{image.get("id", "")}"\nrootless=1\ngraphRootMounted=0\n'
+    )
+    files["/run/.containerenv"] = _file(run_folder, "containerenv", lines if options.privileged else "")
+    return files
+
+
+def _file(folder: str, name: str, text: str) -> str:
+    path = f"{folder}/{name}"
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    os.write(fd, text.encode())
+    os.fchmod(fd, 0o644)
+    os.close(fd)
+    return path
+
+
+def init_path(engine: Engine, options: CreateOptions) -> str:
+    """The small init of `--init`: the one that is named, else the host's catatonit."""
+    named = options.init_path or engine.config.text("containers", "init_path")
+    for path in (named,) if named else _INIT_PROGRAMS:
+        if os.access(path, os.X_OK):
+            return path
+    raise RootlessError(
+        f"--init: {named or 'catatonit'} is not there", hint="install the package catatonit, or give --init-path"
+    )
+
+
+def seccomp_profile(engine: Engine, named: str) -> dict[str, Any]:
+    path = named or engine.config.text("containers", "seccomp_profile") or data_path("config", "seccomp.json")
+    try:
+        document: dict[str, Any] = json.loads(read_bytes(path))
+    except OSError as error:
+        raise RootlessError(f"seccomp profile {path}: {os.strerror(error.errno or 0).lower()}") from None
+    except ValueError as error:
+        raise RootlessError(f"seccomp profile {path}: not JSON: {error}") from None
+    return document
+
+
+def cgroup_version() -> int:
+    """2 where the whole host is on cgroup v2, else 1."""
+    return 2 if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else 1
+
+
+def own_limits() -> dict[str, tuple[int, int]]:
+    limits = {}
+    for name in ("nofile", "nproc"):
+        soft, hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))
+        limits[name] = (soft, hard)
+    return limits

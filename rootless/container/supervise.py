@@ -1,0 +1,360 @@
+"""A container's start and all that its monitor does for the engine: network, cgroup, record, log, restart, removal.
+
+`start` forks the monitor, which is the command's own copy: every module that it needs is loaded. The order:
+
+    command                         monitor                                       init
+    lock, spec, folders
+    fork ─────────────────────────► session, pipes, clone ──────────────────────► namespaces
+                                    id maps, cgroup, network helper (not waited for)
+                                    ───────────────────────────────────────────► root, mounts, user
+                                    waits for the network; live.json
+    ◄── RUNNING pid ─────────────── ───────────────────────────────────────────► execve
+    unlock                          output, timers, clients … until init's end
+    ◄── EXITED code ─────────────── state.json, event, network down, restart or removal
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+
+from rootless.container import events
+from rootless.container.facts import Preparation, prepare
+from rootless.container.inside import preparer
+from rootless.container.logs import FileLog
+from rootless.errors import InvalidState, RootlessError
+from rootless.files import write_atomic
+from rootless.linux.prctl import set_name
+from rootless.linux.process import start_time
+from rootless.runtime import attach
+from rootless.runtime.attach import Link
+from rootless.runtime.launch import Launch
+from rootless.runtime.monitor import Monitor, exit_code, leave_session
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from rootless.container.engine import Engine
+
+_KILL = 9
+
+
+def start(engine: Engine, identity: str, *, attached: bool = False, init_only: bool = False) -> Link | None:
+    """Start a container's monitor and, through it, its program; the link to it, None where it runs already.
+
+    With `attached` the link's first message has to be ATTACH: the program begins after it, so that no output is lost.
+    Raises what the start met; the container is then as it was.
+    """
+    from rootless.container.status import CREATED, EXITED, INITIALIZED, PAUSED, RUNNING, STOPPING, settle, status_of
+    from rootless.container.lifecycle import wait_monitor
+
+    while True:
+        lock = engine.containers.lock(identity)
+        with lock:
+            settle(engine, identity)
+            status = status_of(engine, identity)
+            if status.word == STOPPING:
+                live = status.live
+            elif status.word in (RUNNING,) and not init_only:
+                return None
+            elif status.word == PAUSED:
+                raise InvalidState(f"container {status.name} is paused: unpause it first")
+            elif status.word == INITIALIZED and not init_only:
+                link = Link.connect(engine.containers.run_folder(identity))
+                if not attached:
+                    link.send(attach.START)
+                return link
+            elif status.word not in (CREATED, EXITED):
+                raise InvalidState(f"container {identity} has already been initialized: container state improper")
+            else:
+                return _fork_monitor(engine, status.record, lock.fd, attached=attached, init_only=init_only)
+        wait_monitor(engine, identity, live)
+
+
+def _fork_monitor(engine: Engine, record: dict[str, Any], lock_fd: int, *, attached: bool, init_only: bool) -> Link:
+    preparation = prepare(engine, record)
+    ours, theirs = Link.pair()
+    gc.collect(0)
+    gc.freeze()  # what is there now is never garbage, and collecting it in the monitor would copy its pages
+    pid = os.fork()
+    if pid == 0:
+        try:
+            ours.close()
+            os.close(lock_fd)
+            Supervisor(engine, record, preparation, theirs, attached=attached, init_only=init_only).run()
+        finally:
+            os._exit(1)
+    theirs.close()
+    preparation.close()
+    return ours
+
+
+class Supervisor:
+    """The monitor of one container, over all its restarts."""
+
+    __slots__ = (
+        "engine", "record", "preparation", "options", "monitor", "link", "attached", "init_only", "restarts", "identity",
+        "run_folder", "network", "cgroup", "log", "started_at", "may_start", "lost_network", "first",
+    )  # fmt: skip
+
+    def __init__(
+        self, engine: Engine, record: dict[str, Any], preparation: Preparation, link: Link, *, attached: bool, init_only: bool
+    ) -> None:
+        self.engine = engine
+        self.record = record
+        self.identity: str = record["id"]
+        self.preparation = preparation
+        self.options = preparation.options
+        self.link = link
+        self.attached = attached
+        self.init_only = init_only
+        self.restarts = 0
+        self.run_folder = engine.containers.run_folder(self.identity)
+        self.network: Any = None
+        self.cgroup: Any = None
+        self.log: FileLog | None = None
+        self.started_at = 0
+        self.may_start = not init_only
+        self.lost_network = False
+
+    def run(self) -> NoReturn:
+        """The process's whole life."""
+        code = 1
+        try:
+            leave_session()
+            set_name(f"rl-{self.identity[:12]}")
+            os.umask(0o022)
+            self.monitor = Monitor(
+                listener=attach.listen(self.run_folder),
+                log=None,
+                wants_stdin=bool(self.options.interactive),
+            )
+            self.monitor.forward_signals()
+            self.monitor.on_start = self._allow_start
+            self.first = self.monitor.add_client(self.link)
+            again = True
+            while again:
+                again = self._run_once()
+            code = 0
+        except BaseException as error:
+            self._failed_start(error)
+        finally:
+            os._exit(code)
+
+    def _allow_start(self) -> None:
+        self.may_start = True
+
+    # one run
+
+    def _run_once(self) -> bool:
+        """Start init, serve until its end, and do what follows; whether to start once more."""
+        launch = self._create()
+        try:
+            status = self._serve(launch)
+        except BaseException:
+            launch.abort()
+            self._release()
+            raise
+        return self._ended(status)
+
+    def _create(self) -> Launch:
+        monitor = self.monitor
+        terminal = bool(self.options.tty)
+        stdio = None if terminal else monitor.make_stdio()
+        launch = Launch(
+            self.preparation.spec,
+            self.preparation.root,
+            stdio=stdio,
+            preserve_fds=self.preparation.preserve_fds,
+            in_root=preparer(self.options),
+            cache=self.engine.paths.cache,
+            hook=self.preparation.hook,
+        )
+        try:
+            launch.create()
+            self._connect(launch)
+            launch.mapped()
+            if self.options.log_driver != "none":
+                self.log = FileLog(self.record["log_path"], self.record.get("log_max_size", 0))
+                monitor.log = self.log
+            launch.prepared()
+            if self.network is not None:
+                self.network.wait_ready()
+        except BaseException:
+            launch.abort()
+            self._release()
+            raise
+        finally:
+            if stdio is not None:
+                monitor.stdin_read = -1
+                for fd in stdio:
+                    os.close(fd)
+        if terminal:
+            monitor.take_terminal(launch.console)
+            launch.console = -1
+        return launch
+
+    def _connect(self, launch: Launch) -> None:
+        """cgroup and network, while init makes the root: they exist before the user's program does."""
+        if self.preparation.cgroup is not None:
+            self.cgroup = self.preparation.cgroup
+            self.cgroup.enter(launch.pid)
+        if self.preparation.network is not None:
+            self.network = self.preparation.network(launch.pid)
+
+    def _serve(self, launch: Launch) -> int:
+        monitor = self.monitor
+        monitor.begin(launch.pid)
+        if not self.may_start:
+            self._write_live(launch.pid, "initialized")
+            events.container_event(self.engine, self.record, "init")
+            monitor.tell(attach.RUNNING, b"")
+            monitor.wait_for(lambda: self.may_start)
+            if not self.may_start:
+                return monitor.serve()
+        if self.attached:
+            # Whoever started us is attached before the first byte is written.
+            while not (self.first.attached or self.first.gone):
+                monitor.hear(self.first)
+            self.attached = False
+        self.started_at = time.time_ns()
+        self._write_live(launch.pid, "running")
+        launch.start()
+        events.container_event(self.engine, self.record, "start")
+        if self.options.pidfile:
+            write_atomic(self.options.pidfile, str(launch.pid).encode(), 0o644)
+        monitor.tell(attach.RUNNING, str(launch.pid).encode())
+        if self.options.timeout:
+            monitor.after(self.options.timeout, lambda: monitor.kill(_KILL))
+        if self.network is not None and self.network.helper_pidfd() >= 0:
+            monitor.watch(self.network.helper_pidfd(), 1, self._helper_died)
+        return monitor.serve()
+
+    def _helper_died(self, fd: int) -> None:
+        """The network helper's end is told in the log and the record; the container goes on without a network."""
+        self.monitor.unwatch(fd)
+        self.lost_network = True
+        if self.log is not None:
+            self.log.write(2, b"rootless: the network helper has ended: this container has no network any more\n")
+
+    def _write_live(self, pid: int, phase: str) -> None:
+        me = os.getpid()
+        live: dict[str, Any] = {
+            "monitor": [me, start_time(me)],
+            "init": [pid, start_time(pid)],
+            "phase": phase,
+            "started_at": self.started_at,
+            "restarts": self.restarts,
+        }
+        if self.cgroup is not None:
+            live["cgroup"] = self.cgroup.path
+        if self.network is not None:
+            live["network"] = self.network.to_json()
+        self.engine.containers.write_live(self.identity, live)
+
+    # ends
+
+    def _release(self) -> None:
+        if self.network is not None:
+            helper = self.network.helper_pidfd()
+            if helper >= 0:
+                self.monitor.unwatch(helper)
+            self.network.close()
+            self.network = None
+        if self.cgroup is not None:
+            self.cgroup.remove()
+            self.cgroup = None
+
+    def _ended(self, status: int) -> bool:
+        monitor = self.monitor
+        code = exit_code(status)
+        oom = bool(self.cgroup is not None and self.cgroup.oom_killed())
+        if self.log is not None:
+            self.log.close()
+            self.log = monitor.log = None
+        self._release()
+        monitor.close()
+        state: dict[str, Any] = {
+            "exit_code": code,
+            "oom": oom,
+            "started_at": self.started_at,
+            "finished_at": time.time_ns(),
+            "restarts": self.restarts,
+        }
+        table = self.engine.containers
+        table.write_state(self.identity, state)
+        events.container_event(self.engine, self.record, "died", ContainerExitCode=code)
+        if self.preparation.poststop is not None:
+            self.preparation.poststop(self.identity)
+        if self._restarts(code):
+            self.restarts += 1
+            live = table.read_live(self.identity)
+            if live is not None:
+                table.write_live(self.identity, {**live, "phase": "restarting"})
+            if self.restarts > 1:
+                time.sleep(min(0.1 * 2 ** min(self.restarts, 7), 10))
+            if not self._stop_wanted():
+                fresh = table.read(self.identity)
+                self.record = fresh
+                self.preparation = prepare(self.engine, fresh)
+                events.container_event(self.engine, self.record, "restart")
+                return True
+        table.clear_live(self.identity)
+        if self.options.rm:
+            self._remove()
+        else:
+            events.container_event(self.engine, self.record, "cleanup")
+        monitor.tell(attach.EXITED, str(code).encode())
+        return False
+
+    def _stop_wanted(self) -> bool:
+        return os.path.exists(f"{self.run_folder}/stop")
+
+    def _restarts(self, code: int) -> bool:
+        policy = self.options.restart
+        if policy in ("", "no") or self._stop_wanted() or not os.path.exists(self.engine.containers.path(self.identity)):
+            return False
+        if policy == "on-failure":
+            return code != 0 and (self.options.restart_tries <= 0 or self.restarts < self.options.restart_tries)
+        return True
+
+    def _remove(self) -> None:
+        from rootless.container.lifecycle import delete
+
+        try:
+            with self.engine.containers.lock(self.identity):
+                delete(self.engine, self.engine.containers.read(self.identity))
+        except RootlessError:
+            pass  # somebody else's `rm -f` was faster
+
+    def _failed_start(self, error: BaseException) -> None:
+        """A start that failed leaves the container as it was before."""
+        try:
+            self._release()
+            table = self.engine.containers
+            table.clear_live(self.identity)
+            state = table.read_state(self.identity)
+            if self.restarts:
+                state["error"] = str(error)
+            else:
+                state.update(error=str(error))
+                if isinstance(error, RootlessError):
+                    state["exit_code"] = error.exit_code
+            table.write_state(self.identity, state)
+        finally:
+            self.monitor.tell_failure(error)
+
+
+def release(engine: Engine, record: dict[str, Any], live: dict[str, Any]) -> None:
+    """What a killed monitor could not do: end what it left behind, record that it died."""
+    if live.get("network"):
+        from rootless import network
+
+        network.release(engine.paths, record, live["network"])
+    if live.get("cgroup"):
+        from rootless.runtime import cgroup
+
+        cgroup.remove_path(live["cgroup"])
+    events.container_event(engine, record, "died", ContainerExitCode=137)
