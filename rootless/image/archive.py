@@ -242,8 +242,9 @@ def load(
     what: str,
     *,
     platform: Platform | None = None,
+    only: str = "",
 ) -> list[Loaded]:
-    """Load every image of an archive or folder."""
+    """Load every image of an archive or folder, or `only` the one with that name (or `@` and its number)."""
     members = open_members(store, source, what)
     # Pulled images' names need folders; the helper is forked before any thread is.
     store.make()
@@ -251,6 +252,7 @@ def load(
     try:
         with store.helper() as helper:
             loader = _Loader(store, helper, members, what, platform or platforms.host(), added)
+            loader.only = only
             return loader.run()
     except BaseException:
         forget_layers(store, added)
@@ -295,6 +297,7 @@ class _Loader:
         self.what = what
         self.platform = platform
         self.added = added
+        self.only = ""
 
     def run(self) -> list[Loaded]:
         layout = self.members.find("oci-layout")
@@ -317,7 +320,14 @@ class _Loader:
         images = parse_list(data, what)
         if not images:
             raise ArchiveError(f"{what}: names no image")
+        if self.only.startswith("@") and self.only[1:].isdigit():
+            images = images[int(self.only[1:]) : int(self.only[1:]) + 1]
         checked = [self._docker_check(one, what) for one in images]
+        if self.only and not self.only.startswith("@"):
+            name = str(parse_normalised(self.only).with_default_tag())
+            checked = [
+                (config, places, [name]) for config, places, names in checked if name in names
+            ]
         return [self._docker_image(*one) for one in checked]
 
     def _docker_check(self, one: object, what: str) -> tuple[bytes, list[_Place], list[str]]:
@@ -388,11 +398,13 @@ class _Loader:
         # Several names of one image are several entries for it.
         wanted: dict[str, tuple[documents.Descriptor, list[str]]] = {}
         for entry in index.manifests:
+            if self.only and self.only != entry.annotations.get(_REF_NAME):
+                continue
             names = wanted.setdefault(entry.digest, (entry, []))[1]
             name = entry.annotations.get(_CONTAINERD_NAME) or entry.annotations.get(_REF_NAME) or ""
             if name:
                 names.append(self._oci_name(name))
-        if not wanted:
+        if not wanted and not self.only:
             raise ArchiveError(f"{self.what}: names no image")
         loaded = []
         for entry, names in wanted.values():

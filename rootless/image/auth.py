@@ -218,7 +218,7 @@ def read(path: str) -> dict[str, Any]:
     if path.endswith("/.dockercfg") and isinstance(document, dict):
         document = {"auths": document}
     auths = document.get("auths") if isinstance(document, dict) else None
-    if not isinstance(document, dict) or not isinstance(auths or {}, dict):
+    if not isinstance(document, dict) or not isinstance({} if auths is None else auths, dict):
         raise RootlessError(f"{path}: not a JSON file of credentials")
     document["auths"] = auths or {}
     if not all(isinstance(one, dict) for one in document["auths"].values()):

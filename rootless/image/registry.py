@@ -261,11 +261,6 @@ class Registry:
             return index.manifests
         return [one for one in index.manifests if one.raw.get("artifactType") == artifact_type]
 
-    def extension(self, path: str, repository: str, what: str) -> bytes:
-        """Fetch a document from an extension of the API, such as the one for signatures."""
-        with self._call("GET", path, (repository,), "pull", what) as response:
-            return response.read(MANIFEST_MAX_BYTES)
-
     def search(self, term: str, limit: int) -> list[SearchResult]:
         """Search by the version 1 API where there is one, else in the list of repositories."""
         # The version 1 search of docker.io lives on its index, and needs no credentials.
@@ -753,6 +748,7 @@ class BlobStream(io.RawIOBase):
         self._descriptor = descriptor
         self._position = offset
         self._attempt = 0
+        self._cancelled = False
         self._what = f"{registry.host}/{repository}: blob {descriptor.digest}"
         self._urls = [""] + (descriptor.urls if descriptor.is_foreign else [])
         self._response: Response | None = None
@@ -775,7 +771,7 @@ class BlobStream(io.RawIOBase):
                 break
             except RegistryError as error:
                 self._drop()
-                if not self._registry.retry.pause(self._attempt, error):
+                if self._cancelled or not self._registry.retry.pause(self._attempt, error):
                     raise
                 self._attempt += 1
         self._position += count
@@ -794,6 +790,13 @@ class BlobStream(io.RawIOBase):
     def close(self) -> None:
         self._drop()
         super().close()
+
+    def cancel(self) -> None:
+        """Make a reader in another thread fail at once."""
+        self._cancelled = True
+        response = self._response
+        if response is not None:
+            response.interrupt()
 
     def _drop(self) -> None:
         if self._response is not None:

@@ -41,9 +41,14 @@ class Response:
     """One answer; `close` gives its connection back for the next request."""
 
     def __init__(
-        self, raw: http.client.HTTPResponse, url: str, release: Callable[[bool], None]
+        self,
+        raw: http.client.HTTPResponse,
+        sock: socket.socket,
+        url: str,
+        release: Callable[[bool], None],
     ) -> None:
         self._raw = raw
+        self._sock = sock
         self._release: Callable[[bool], None] | None = release
         self.url = url
         self.status = raw.status
@@ -92,6 +97,13 @@ class Response:
         if release is not None:
             # Only a body read to its end leaves the connection fit for another request.
             release(self._raw.isclosed() and not self._raw.will_close)
+
+    def interrupt(self) -> None:
+        """Wake a thread that waits for this answer; for it the connection is broken."""
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
 
     def abort(self) -> None:
         release, self._release = self._release, None
@@ -219,6 +231,7 @@ class Transport:
                     connection.send(body)
                 elif body is not None:
                     _send_file(connection, body, length or 0)
+                sock = connection.sock  # given to the answer where it is the connection's last
                 raw = connection.getresponse()
             except (OSError, http.client.HTTPException, ValueError) as error:
                 connection.close()
@@ -238,7 +251,7 @@ class Transport:
                 raw.close()
                 connection.close()
 
-        return Response(raw, url, release)
+        return Response(raw, sock, url, release)
 
     def _connection(
         self,

@@ -18,7 +18,7 @@ from rootless.image.registry import AuthError, NotThere, Overloaded, Registry, R
 from rootless.image.transport import ConnectionFailed, Transport, is_exempt
 from rootless.oci.document import BadDocument
 from rootless.oci.manifest import Descriptor, Index, Manifest
-from tests.fake_registry import (
+from tests.support.fake_registry import (
     CONFIG,
     INDEX,
     LAYER,
@@ -635,7 +635,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
         lambda r, raw: r.push_manifest("a", "1", b"{}", MANIFEST),
         lambda r, raw: r.upload_blob("a", SHA, io.BytesIO(b"x"), 1),
         lambda r, raw: r.delete_manifest("a", SHA),
-        lambda r, raw: r.extension("/x", "a", "x"),
         lambda r, raw: r.foreign(f"https://{r.host}/x", {}, "x"),
         lambda r, raw: r._fetch_token(f"https://{r.host}/token", "", ()),
     ],
