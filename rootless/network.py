@@ -1,0 +1,382 @@
+"""How a container is connected: picks the driver, and is the one caller of `slirp`.
+
+    plan = network.plan(options, config)                what the user asked for, checked; nothing is done yet
+    link = network.prepare(plan, paths, config, …)      addresses and host ports are known, helpers found: for the spec
+    pending = link.start(pid)                           in the monitor, as soon as init's namespaces exist
+    connection = pending.wait_ready()                   before init may start the user's program
+    connection.to_json()                                what `inspect`, `port` and `ps` show; kept with the container
+    connection.stop()                                   when init has ended: the ports are free on return
+
+Hot: on the path of every `run`. What only user-defined networks need is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rootless.errors import RootlessError, Usage
+from slirp import host as host_routes
+from slirp import ports as published
+from slirp import resolv
+from slirp.ports import PortMapping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from rootless.config import Config
+    from rootless.paths import Paths
+    from slirp.process import Helper
+    from slirp.process import Pending as PendingHelper
+
+DRIVERS = ("pasta", "slirp4netns")
+DEFAULT_NETWORK = "podman"
+
+
+class Plan:
+    """What was asked for. `mode`: none, host, pasta, slirp4netns, bridge, container, ns."""
+
+    __slots__ = ("mode", "target", "words", "networks", "ports", "explicit")
+
+    def __init__(
+        self,
+        mode: str,
+        target: str = "",
+        words: Sequence[str] = (),
+        networks: dict[str, dict[str, Any]] | None = None,
+        ports: Sequence[PortMapping] = (),
+        explicit: bool = True,
+    ) -> None:
+        self.mode = mode
+        self.target = target  # container: its name or id; ns: the path
+        self.words = list(words)  # the driver's options
+        self.networks = networks or {}  # bridge: by name, with ip, ip6, mac, alias, interface_name
+        self.ports = list(ports)
+        self.explicit = explicit  # the user named the driver, so that another one will not do
+
+    @property
+    def own_netns(self) -> bool:
+        """Whether the container gets a network namespace of its own."""
+        return self.mode in ("none", "bridge", *DRIVERS)
+
+
+def plan(
+    network: str,
+    words: Sequence[str],
+    networks: dict[str, dict[str, Any]],
+    ports: Sequence[dict[str, Any]],
+    config: Config | None = None,
+    *,
+    exposed: Sequence[str] = (),
+    publish_all: bool = False,
+) -> Plan:
+    """From `CreateOptions`: `--network` as mode, driver words and networks, and `--publish` as records."""
+    mappings = [PortMapping.from_json(record) for record in ports]
+    if publish_all:
+        mappings = published.publish_exposed(mappings, published.parse_expose(exposed))
+    mode, target, explicit = network, "", True
+    if mode.startswith("container:"):
+        mode, target = "container", network.partition(":")[2]
+    elif mode.startswith("ns:"):
+        mode, target = "ns", network.partition(":")[2]
+    elif mode in ("", "private", "default"):
+        explicit = False
+        mode = config.text("network", "default_rootless_network_cmd") if config else "pasta"
+        netns = config.text("containers", "netns") if config else "private"
+        if netns in ("none", "host", "bridge", *DRIVERS):
+            mode = netns
+        elif netns not in ("", "private", "default"):
+            mode, networks = "bridge", {netns: {}}
+    if mode == "container" and mappings:
+        raise Usage(
+            "conflicting options: port publishing and the container type network mode",
+            hint="publish the ports of the container that owns the network",
+        )
+    if mode == "bridge" and not networks:
+        networks = {"default": {}}
+    return Plan(mode, target, words, networks, mappings, explicit)
+
+
+def drop_unusable_ports(wanted: Plan) -> bool:
+    """Podman warns and goes on where ports are published without a network of the container's own."""
+    if wanted.ports and wanted.mode in ("host", "none", "ns"):
+        wanted.ports = []
+        return True
+    return False
+
+
+class Link:
+    """A prepared connection: everything that can be known before the namespaces exist."""
+
+    __slots__ = (
+        "plan", "paths", "config", "identity", "driver", "ports", "addresses", "gateways", "dns", "host_address",
+        "ipv6", "search", "_pasta", "_arguments", "_program", "_settings", "bridge",
+    )  # fmt: skip
+
+    def __init__(self, wanted: Plan, paths: Paths, config: Config | None, identity: str) -> None:
+        self.plan = wanted
+        self.paths = paths
+        self.config = config
+        self.identity = identity
+        self.driver = wanted.mode
+        self.ports: list[PortMapping] = []
+        self.addresses: list[tuple[str, int]] = []  # the container's own
+        self.gateways: list[str] = []
+        self.dns: list[str] = []  # servers of the network, before the host's
+        self.search: list[str] = []
+        self.host_address = ""  # where the container reaches the host
+        self.ipv6 = True
+        self._pasta: Any = None
+        self._arguments: list[str] = []
+        self._program = ""
+        self._settings: Any = None
+        self.bridge: Any = None
+
+    # --- documents for the root file system ---
+
+    def resolv_conf(
+        self, servers: Sequence[str] = (), search: Sequence[str] = (), options: Sequence[str] = ()
+    ) -> str:
+        if self.config is not None:
+            servers = servers or self.config.texts("containers", "dns_servers")
+            search = search or self.config.texts("containers", "dns_searches")
+            options = options or self.config.texts("containers", "dns_options")
+        own = self.plan.own_netns
+        return resolv.resolv_conf(
+            resolv.read_host(own),
+            own_netns=own,
+            ipv6=self.ipv6,
+            network_servers=self.dns,
+            keep_host_servers=self.driver != "bridge",
+            network_search=self.search,
+            servers=servers,
+            search=search,
+            options=options,
+        )
+
+    def hosts(self, base: str, names: Sequence[str], added: Sequence[str] = ()) -> str:
+        """`names`: the host name and the container's name."""
+        own: list[tuple[str, Sequence[str]]] = [(address, names) for address, _ in self.addresses]
+        if not own and self.plan.own_netns:
+            own = [("127.0.1.1", names)]
+        return resolv.hosts(base, added=added, own=own, host_address=self.host_address)
+
+    # --- the helper ---
+
+    def start(self, pid: int) -> Pending:
+        """Begin to connect the namespaces of `pid`, our child; before it changes its ids."""
+        if self.driver not in (*DRIVERS, "bridge"):
+            return Pending(self, None)
+        if self.driver == "bridge":
+            return Pending(self, None, self.bridge.start(pid))
+        netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        userns = -1
+        try:
+            userns = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+            if self.driver == "pasta":
+                from slirp import pasta
+
+                return Pending(self, pasta.start(self._pasta, self._arguments, netns, userns))
+            from slirp import slirp4netns
+
+            folder = self.paths.run_container(self.identity)
+            return Pending(
+                self,
+                slirp4netns.start(self._program, self._settings, self.ports, netns, userns, folder),
+            )
+        finally:
+            os.close(netns)
+            if userns >= 0:
+                os.close(userns)
+
+
+class Pending:
+    """A connection on its way."""
+
+    __slots__ = ("link", "_helper", "_bridge")
+
+    def __init__(self, link: Link, helper: PendingHelper | None, bridge: Any = None) -> None:
+        self.link = link
+        self._helper = helper
+        self._bridge = bridge
+
+    def wait_ready(self) -> Connection:
+        if self._bridge is not None:
+            return Connection(self.link, None, self._bridge.wait_ready())
+        return Connection(self.link, self._helper.wait_ready() if self._helper else None)
+
+    def abandon(self) -> None:
+        """The container failed before it was connected."""
+        if self._helper is not None:
+            self._helper.abandon()
+        if self._bridge is not None:
+            self._bridge.abandon()
+
+
+class Connection:
+    """A connected container, held by its monitor. The helper's end shows on `fileno()`."""
+
+    __slots__ = ("link", "helper", "bridge")
+
+    def __init__(self, link: Link, helper: Helper | None, bridge: Any = None) -> None:
+        self.link = link
+        self.helper = helper
+        self.bridge = bridge
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when the helper dies; -1 where there is none to die."""
+        return self.helper.pidfd if self.helper is not None else -1
+
+    def to_json(self) -> dict[str, Any]:
+        """The record kept with the running container."""
+        link = self.link
+        record: dict[str, Any] = {
+            "mode": link.plan.mode,
+            "driver": link.driver,
+            "ports": [mapping.to_json() for mapping in link.ports],
+            "addresses": [list(address) for address in link.addresses],
+            "gateways": link.gateways,
+            "dns": link.dns,
+        }
+        if self.helper is not None:
+            record["helper"] = self.helper.to_json()
+        if self.bridge is not None:
+            record["networks"] = self.bridge.to_json()
+        return record
+
+    def stop(self) -> None:
+        """Disconnect; the host's ports are free on return."""
+        if self.helper is not None:
+            self.helper.stop()
+        if self.bridge is not None:
+            self.bridge.stop()
+
+
+def prepare(
+    wanted: Plan,
+    paths: Paths,
+    config: Config | None,
+    identity: str,
+    *,
+    name: str = "",
+    hostname: str = "",
+) -> Link:
+    """Find the helper, choose and check the host's ports, work out the addresses. Errors come here, at once."""
+    link = Link(wanted, paths, config, identity)
+    if wanted.mode in DRIVERS:
+        dirs = config.texts("engine", "helper_binaries_dir") if config else []
+        link.driver = _choose_driver(wanted, dirs, link)
+        link.ports = published.choose_host_ports(wanted.ports)
+        published.check_free(link.ports)
+        if link.driver == "pasta":
+            _prepare_pasta(link, config)
+        else:
+            _prepare_slirp4netns(link, config)
+    elif wanted.mode == "bridge":
+        raise RootlessError("user-defined networks are not there yet", hint="use --network pasta")
+    elif wanted.mode == "host":
+        link.host_address = "127.0.0.1"
+    if config is not None and (given := config.text("containers", "host_containers_internal_ip")):
+        link.host_address = "" if given == "none" else given
+    return link
+
+
+def _choose_driver(wanted: Plan, dirs: Sequence[str], link: Link) -> str:
+    """The driver asked for; where none was, the other one stands in for one that is not installed."""
+    order = [wanted.mode]
+    if not wanted.explicit and not wanted.words:
+        order += [other for other in DRIVERS if other != wanted.mode]
+    for driver in order:
+        if driver == "pasta":
+            from slirp import pasta
+
+            link._pasta = pasta.find(dirs, _cache(link.paths))
+            if link._pasta is not None:
+                return driver
+        else:
+            from slirp import slirp4netns
+
+            program = slirp4netns.find(dirs)
+            if link.config is not None and (
+                given := link.config.text("engine", "network_cmd_path")
+            ):
+                program = slirp4netns.find((), given)
+            if program is not None:
+                link._program = program
+                return driver
+    if len(order) > 1:
+        raise RootlessError(
+            "cannot connect the container: neither pasta nor slirp4netns is installed",
+            hint="install the package passt, or run with --network none or --network host",
+        )
+    if wanted.mode == "pasta":
+        from slirp import pasta
+
+        raise pasta.missing()
+    from slirp import slirp4netns
+
+    raise slirp4netns.missing()
+
+
+def _cache(paths: Paths) -> str | None:
+    from rootless.files import make_dirs
+
+    try:
+        make_dirs(paths.cache)
+    except OSError:
+        return None
+    return paths.cache
+
+
+def _prepare_pasta(link: Link, config: Config | None) -> None:
+    from slirp import pasta
+
+    words = [*(config.texts("network", "pasta_options") if config else ()), *link.plan.words]
+    settings = pasta.settings(link._pasta, words, link.ports)
+    link._arguments = settings.arguments
+    ipv4 = host_routes.uplink4() if settings.only_family != 6 else None
+    ipv6 = host_routes.uplink6() if settings.only_family != 4 else None
+    link.ipv6 = ipv6 is not None
+    given4 = [address for address in settings.addresses if ":" not in address]
+    given6 = [address for address in settings.addresses if ":" in address]
+    for uplink, given in ((ipv4, given4), (ipv6, given6)):
+        if given:
+            link.addresses += [
+                (
+                    address.partition("/")[0],
+                    int(address.partition("/")[2] or (128 if ":" in address else 32)),
+                )
+                for address in given
+            ]
+        elif uplink is not None:
+            link.addresses += uplink.addresses[:1]
+        if uplink is not None and uplink.gateway:
+            link.gateways.append(uplink.gateway)
+    link.dns = [
+        address
+        for address in settings.dns_forward
+        if (ipv6 if ":" in address else ipv4 or ipv6 is None) is not None
+    ]
+    if settings.map_guest:
+        link.host_address = settings.map_guest[0]
+    else:
+        # This pasta has no address for the host, and its own ones are the container's as well: another one, if any.
+        link.host_address = host_routes.local_address(
+            tuple(address for address, _ in link.addresses)
+        )
+
+
+def _prepare_slirp4netns(link: Link, config: Config | None) -> None:
+    from slirp import slirp4netns
+
+    words = [*(config.texts("engine", "network_cmd_options") if config else ()), *link.plan.words]
+    settings = slirp4netns.parse(words)
+    link._settings = settings
+    link.addresses = [settings.address]
+    link.gateways = [settings.gateway]
+    link.dns = [settings.dns]
+    link.ipv6 = settings.enable_ipv6
+    link.host_address = (
+        settings.gateway if settings.allow_host_loopback else host_routes.local_address()
+    )
