@@ -67,7 +67,8 @@ def parse_size(text: str) -> int:
     unit = rest[len(digits) :].lstrip(" ")
     unit = unit.removesuffix("b").removesuffix("i") if unit != "i" else "?"
     try:
-        if not digits.replace(".", "", 1).isdigit() or digits.startswith("."):
+        plain = digits.replace(".", "", 1)
+        if not plain.isascii() or not plain.isdigit() or digits.startswith("."):
             raise KeyError
         return int(float(digits) * _SIZES[unit])
     except KeyError:
@@ -497,7 +498,7 @@ _IPC_SYSCTLS = (
     "kernel.shmmni",
     "kernel.shm_rmid_forced",
 )
-_UTS_SYSCTLS = ("kernel.domainname", "kernel.hostname")
+_UTS_SYSCTLS = ("kernel.domainname",)  # the other one is --hostname
 _SYSCTL_CHARACTERS = frozenset(
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/:"
 )
