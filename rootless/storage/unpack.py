@@ -25,7 +25,7 @@ import threading
 from rootless.errors import RootlessError
 from rootless.linux.prctl import PR_SET_PDEATHSIG, prctl
 from rootless.linux.userns import Child, decode_error, encode_error, fork_in_userns
-from rootless.storage import compress, extract, recipe, tar
+from rootless.storage import compress, diff, extract, recipe, tar
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ _READ_SIZE = 1 << 17
 # Inflated blocks that wait for the extractor.
 _AHEAD = 6
 _SPACE_CHECK = 64 << 20
+# SCM_MAX_FD is 253.
+_FDS_MAX = 252
 
 
 class Helper:
@@ -159,7 +161,7 @@ def _serve(control: socket.socket, idmap: IdMap) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     me = os.getpid()
     while True:
-        data, fds, _, _ = socket.recv_fds(control, 1 << 16, 16)
+        data, fds, _, _ = socket.recv_fds(control, 1 << 16, _FDS_MAX + 1)
         if not data:
             return
         if os.fork() == 0:
@@ -398,6 +400,61 @@ def _rebuild(
     return {"diff_id": f"{digest.name}:{digest.hexdigest()}", "size": size}
 
 
+def _raise_file_limit() -> None:
+    """A walk holds a descriptor for each layer at each depth."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _archive(
+    message: dict[str, Any], fds: list[int], _channel: socket.socket, _idmap: IdMap
+) -> dict[str, object]:
+    """Write a layer (`raw`), or what several layers show together, as a tar archive."""
+    *layers, out = fds
+    _raise_file_limit()
+    exclude = [os.fsencode(path) for path in message["exclude"]]
+    total = 0
+
+    def write(data: bytes) -> None:
+        nonlocal total
+        total += len(data)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(out, view) :]
+
+    if message["raw"]:
+        diff.write_layer(layers[0], write, exclude)
+    else:
+        diff.write_tree(layers, write, exclude)
+    return {"size": total}
+
+
+def _changes(
+    message: dict[str, Any], fds: list[int], _channel: socket.socket, _idmap: IdMap
+) -> dict[str, object]:
+    """Write `KIND PATH NUL` for each change; `split` says how many of the layers are on the first side."""
+    *layers, out = fds
+    _raise_file_limit()
+    split = message["split"]
+    if message["compare"]:
+        found = diff.compare(layers[:split], layers[split:])
+    else:
+        found = diff.changes(layers[0], layers[1:])
+    buffer = b"".join(kind.encode() + b" " + path + b"\0" for kind, path in found)
+    view = memoryview(buffer)
+    while view:
+        view = view[os.write(out, view) :]
+    return {}
+
+
 _OPERATIONS: dict[
     str, Callable[[dict[str, Any], list[int], socket.socket, IdMap], dict[str, object]]
-] = {"unpack": _unpack, "empty": _empty, "rebuild": _rebuild}
+] = {
+    "unpack": _unpack,
+    "empty": _empty,
+    "rebuild": _rebuild,
+    "archive": _archive,
+    "changes": _changes,
+}

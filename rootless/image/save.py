@@ -1,0 +1,359 @@
+"""Images into archives and folders: docker-archive, oci-archive, OCI layout, `dir`.
+
+A blob that is here goes out as it came, so that digests stay the same; what is not is made again or packed anew.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rootless.errors import RootlessError
+from rootless.image.reference import parse
+from rootless.image.source import LayerSource, Packed, layers_of, manifest_of
+from rootless.image.store import Image, ImageStore
+from rootless.oci import manifest as documents
+from rootless.oci.digest import sha256
+from rootless.oci.image import emit
+from rootless.storage import tar
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.storage.unpack import Helper
+
+FORMATS = ("docker-archive", "oci-archive", "oci-dir", "docker-dir")
+_READ = 1 << 20
+_DOCKER_TYPES = {
+    "": documents.DOCKER_LAYER,
+    "gzip": documents.DOCKER_LAYER_GZIP,
+    "zstd": documents.DOCKER_LAYER_ZSTD,
+}
+_OCI_TYPES = {
+    "": documents.OCI_LAYER,
+    "gzip": documents.OCI_LAYER_GZIP,
+    "zstd": documents.OCI_LAYER_ZSTD,
+}
+
+
+class Wanted:
+    """An image to save, and the names it has in the archive."""
+
+    __slots__ = ("image", "names")
+
+    def __init__(self, image: Image, names: list[str]) -> None:
+        self.image = image
+        self.names = names
+
+
+class TarSink:
+    """Members of a tar archive, to a file or a pipe; the same images give the same bytes."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._seen: set[str] = set()
+
+    def has(self, name: str) -> bool:
+        return name in self._seen
+
+    def begin(self, name: str, size: int) -> None:
+        self._seen.add(name)
+        entry = tar.Entry(os.fsencode(name))
+        entry.size = size
+        _write(self._fd, tar.header(entry))
+
+    def data(self, block: bytes) -> None:
+        _write(self._fd, block)
+
+    def end(self, size: int) -> None:
+        _write(self._fd, bytes(-size % tar.BLOCK))
+
+    def add(self, name: str, data: bytes) -> None:
+        self.begin(name, len(data))
+        self.data(data)
+        self.end(len(data))
+
+    def finish(self) -> None:
+        _write(self._fd, tar.END)
+
+
+class FolderSink:
+    """Files of a folder."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            os.mkdir(path, 0o777)
+        except FileExistsError:
+            if os.listdir(path):
+                raise RootlessError(f"{path}: is not an empty folder") from None
+        except OSError as error:
+            raise RootlessError(
+                f"{path}: cannot make it: {(error.strerror or '').lower()}"
+            ) from error
+        self._path = path
+        self._fd = -1
+        self._seen: set[str] = set()
+
+    def has(self, name: str) -> bool:
+        return name in self._seen
+
+    def begin(self, name: str, size: int) -> None:
+        self._seen.add(name)
+        path = f"{self._path}/{name}"
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+
+    def data(self, block: bytes) -> None:
+        _write(self._fd, block)
+
+    def end(self, size: int) -> None:
+        os.close(self._fd)
+
+    def add(self, name: str, data: bytes) -> None:
+        self.begin(name, len(data))
+        self.data(data)
+        self.end(len(data))
+
+    def finish(self) -> None:
+        pass
+
+
+Sink = TarSink | FolderSink
+
+
+def save(
+    store: ImageStore,
+    images: list[Wanted],
+    kind: str,
+    sink: Sink,
+    *,
+    uncompressed: bool = False,
+    compress_dir: bool = False,
+) -> None:
+    """Write images in one of FORMATS."""
+    with store.hold(), store.helper() as helper:
+        if kind == "docker-archive":
+            _docker_archive(store, images, sink, helper)
+        elif kind == "docker-dir":
+            _dir(store, images, sink, helper, compress_dir)
+        elif kind in ("oci-archive", "oci-dir"):
+            _oci(store, images, sink, helper, uncompressed)
+        else:
+            raise RootlessError(f"unknown format {kind!r}: {', '.join(FORMATS)} are known")
+    sink.finish()
+
+
+def _docker_archive(store: ImageStore, images: list[Wanted], sink: Sink, helper: Helper) -> None:
+    listing: list[dict[str, Any]] = []
+    repositories: dict[str, dict[str, str]] = {}
+    for wanted in images:
+        members = []
+        layers = layers_of(store, wanted.image)
+        for layer in layers:
+            name = f"{layer.diff_id.partition(':')[2]}.tar"
+            members.append(name)
+            if sink.has(name):
+                continue
+            size = layer.plain_size
+            sink.begin(name, size)
+            for block in layer.plain(helper):
+                sink.data(block)
+            sink.end(size)
+        config = f"{wanted.image.id}.json"
+        if not sink.has(config):
+            sink.add(config, wanted.image.config_bytes())
+        tags = [name for name in wanted.names if "@" not in name]
+        listing.append({"Config": config, "RepoTags": tags or None, "Layers": members})
+        for name in tags:
+            reference = parse(name)
+            if layers:
+                top = layers[-1].diff_id.partition(":")[2]
+                repositories.setdefault(reference.name, {})[reference.tag] = top
+    sink.add("manifest.json", emit_list(listing))
+    if repositories:
+        sink.add("repositories", emit(repositories))
+
+
+def emit_list(value: list[dict[str, Any]]) -> bytes:
+    import json
+
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _oci(
+    store: ImageStore, images: list[Wanted], sink: Sink, helper: Helper, uncompressed: bool
+) -> None:
+    sink.add("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+    entries: list[dict[str, Any]] = []
+    for wanted in images:
+        data, media_type = _oci_image(store, wanted.image, sink, helper, uncompressed)
+        digest = sha256(data)
+        name = _blob_name(digest)
+        if not sink.has(name):
+            sink.add(name, data)
+        entry: dict[str, Any] = {"mediaType": media_type, "digest": digest, "size": len(data)}
+        for tag in wanted.names or [""]:
+            named = dict(entry)
+            if tag:
+                named["annotations"] = {"org.opencontainers.image.ref.name": tag}
+            if named not in entries:
+                entries.append(named)
+    sink.add(
+        "index.json",
+        emit({"schemaVersion": 2, "manifests": entries}),
+    )
+
+
+def _oci_image(
+    store: ImageStore, image: Image, sink: Sink, helper: Helper, uncompressed: bool
+) -> tuple[bytes, str]:
+    """Write an image's blobs; return its manifest."""
+    manifest = manifest_of(store, image)
+    layers = layers_of(store, image)
+    config = image.config_bytes()
+    if not sink.has(_blob_name(manifest.config.digest)):
+        sink.add(_blob_name(manifest.config.digest), config)
+    # As it came, if it is an OCI image and every layer's blob can be had.
+    as_it_is = (
+        manifest.media_type == documents.OCI_MANIFEST
+        and all(layer.exact for layer in layers)
+        and not uncompressed
+        and any(layer.has_blob for layer in layers)
+    )
+    if as_it_is:
+        for layer in layers:
+            _put_exact(layer, sink, helper)
+        return manifest.data, manifest.media_type
+    descriptors = []
+    for layer in layers:
+        if uncompressed:
+            name, size = _blob_name(layer.diff_id), layer.plain_size
+            if not sink.has(name):
+                sink.begin(name, size)
+                for block in layer.plain(helper):
+                    sink.data(block)
+                sink.end(size)
+            descriptors.append(
+                {"mediaType": documents.OCI_LAYER, "digest": layer.diff_id, "size": size}
+            )
+            continue
+        if layer.has_blob and layer.descriptor.packing:
+            _put_exact(layer, sink, helper)
+            digest, size, packing = (
+                layer.descriptor.digest,
+                layer.descriptor.size,
+                layer.descriptor.packing,
+            )
+        else:
+            packed = layer.open_compressed(helper, "gzip")
+            digest, size, packing = packed.digest, packed.size, "gzip"
+            _put_packed(packed, sink)
+        descriptors.append({"mediaType": _OCI_TYPES[packing], "digest": digest, "size": size})
+    document: dict[str, Any] = {
+        "schemaVersion": 2,
+        "mediaType": documents.OCI_MANIFEST,
+        "config": {
+            "mediaType": documents.OCI_CONFIG,
+            "digest": manifest.config.digest,
+            "size": len(config),
+        },
+        "layers": descriptors,
+    }
+    if manifest.raw.get("annotations"):
+        document["annotations"] = manifest.raw["annotations"]
+    return emit(document), documents.OCI_MANIFEST
+
+
+def _dir(
+    store: ImageStore, images: list[Wanted], sink: Sink, helper: Helper, compressed: bool
+) -> None:
+    """The `dir` transport: one image, its blobs under the hex parts of their digests."""
+    if len(images) != 1:
+        raise RootlessError("the docker-dir format holds one image only")
+    image = images[0].image
+    manifest = manifest_of(store, image)
+    layers = layers_of(store, image)
+    sink.add("version", b"Directory Transport Version: 1.1\n")
+    config = image.config_bytes()
+    sink.add(manifest.config.digest.partition(":")[2], config)
+    exact = all(layer.exact for layer in layers) and not compressed
+    if exact and manifest.media_type == documents.DOCKER_MANIFEST:
+        for layer in layers:
+            _put_exact(layer, sink, helper, flat=True)
+        sink.add("manifest.json", manifest.data)
+        return
+    descriptors = []
+    for layer in layers:
+        if layer.has_blob and (layer.descriptor.packing or not compressed):
+            _put_exact(layer, sink, helper, flat=True)
+            digest, size, packing = (
+                layer.descriptor.digest,
+                layer.descriptor.size,
+                layer.descriptor.packing,
+            )
+        elif compressed:
+            packed = layer.open_compressed(helper, "gzip")
+            digest, size, packing = packed.digest, packed.size, "gzip"
+            _put_packed(packed, sink, flat=True)
+        else:
+            digest, size, packing = layer.diff_id, layer.plain_size, ""
+            name = digest.partition(":")[2]
+            if not sink.has(name):
+                sink.begin(name, size)
+                for block in layer.plain(helper):
+                    sink.data(block)
+                sink.end(size)
+        descriptors.append({"mediaType": _DOCKER_TYPES[packing], "size": size, "digest": digest})
+    sink.add(
+        "manifest.json",
+        emit(
+            {
+                "schemaVersion": 2,
+                "mediaType": documents.DOCKER_MANIFEST,
+                "config": {
+                    "mediaType": documents.DOCKER_CONFIG,
+                    "size": len(config),
+                    "digest": manifest.config.digest,
+                },
+                "layers": descriptors,
+            }
+        ),
+    )
+
+
+def _blob_name(digest: str, flat: bool = False) -> str:
+    return digest.partition(":")[2] if flat else f"blobs/{digest.replace(':', '/')}"
+
+
+def _put_exact(layer: LayerSource, sink: Sink, helper: Helper, *, flat: bool = False) -> None:
+    name = _blob_name(layer.descriptor.digest, flat)
+    if sink.has(name):
+        return
+    fd = layer.open_exact(helper)
+    _put_file(fd, name, layer.descriptor.size, sink)
+
+
+def _put_packed(packed: Packed, sink: Sink, *, flat: bool = False) -> None:
+    name = _blob_name(packed.digest, flat)
+    if sink.has(name):
+        os.close(packed.fd)
+        return
+    _put_file(packed.fd, name, packed.size, sink)
+
+
+def _put_file(fd: int, name: str, size: int, sink: Sink) -> None:
+    try:
+        if os.fstat(fd).st_size != size:
+            raise RootlessError(f"blob {name} is damaged", hint="`rootless system check --repair`")
+        sink.begin(name, size)
+        while block := os.read(fd, _READ):
+            sink.data(block)
+        sink.end(size)
+    finally:
+        os.close(fd)
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
