@@ -2,10 +2,10 @@
 
     plan = network.plan(options, config)                what the user asked for, checked; nothing is done yet
     link = network.prepare(plan, paths, config, …)      addresses and host ports are known, helpers found: for the spec
-    pending = link.start(pid)                           in the monitor, as soon as init's namespaces exist
-    connection = pending.wait_ready()                   before init may start the user's program
+    connection = link.start(pid)                        in the monitor, as soon as init's namespaces exist
+    connection.wait_ready()                             before init may start the user's program
     connection.to_json()                                what `inspect`, `port` and `ps` show; kept with the container
-    connection.stop()                                   when init has ended: the ports are free on return
+    connection.close()                                  when init has ended: the ports are free on return
 
 Hot: on the path of every `run`. What only user-defined networks need is imported where it is used.
 """
@@ -22,7 +22,7 @@ from slirp.ports import PortMapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from rootless.config import Config
@@ -67,14 +67,9 @@ def plan(
     networks: dict[str, dict[str, Any]],
     ports: Sequence[dict[str, Any]],
     config: Config | None = None,
-    *,
-    exposed: Sequence[str] = (),
-    publish_all: bool = False,
 ) -> Plan:
     """From `CreateOptions`: `--network` as mode, driver words and networks, and `--publish` as records."""
     mappings = [PortMapping.from_json(record) for record in ports]
-    if publish_all:
-        mappings = published.publish_exposed(mappings, published.parse_expose(exposed))
     mode, target, explicit = network, "", True
     if mode.startswith("container:"):
         mode, target = "container", network.partition(":")[2]
@@ -98,12 +93,29 @@ def plan(
     return Plan(mode, target, words, networks, mappings, explicit)
 
 
-def drop_unusable_ports(wanted: Plan) -> bool:
-    """Podman warns and goes on where ports are published without a network of the container's own."""
-    if wanted.ports and wanted.mode in ("host", "none", "ns"):
-        wanted.ports = []
-        return True
-    return False
+def settle_ports(
+    ports: Sequence[dict[str, Any]], exposed: Sequence[str] = (), publish_all: bool = False
+) -> list[dict[str, Any]]:
+    """At `create`: what will be published, each with its host port, for the record; -P and random ones are chosen."""
+    mappings = [PortMapping.from_json(record) for record in ports]
+    if publish_all:
+        mappings = published.publish_exposed(mappings, published.parse_expose(exposed))
+    return [mapping.to_json() for mapping in published.choose_host_ports(mappings)]
+
+
+def base_hosts(wanted: str, from_image: Callable[[], str]) -> str:
+    """The file that /etc/hosts begins with: `--hosts-file` or base_hosts_file; by default the host's own."""
+    if wanted == "none":
+        return ""
+    if wanted == "image":
+        return from_image()
+    try:
+        with open(wanted or "/etc/hosts", errors="replace") as file:
+            return file.read(1 << 20)
+    except FileNotFoundError:
+        if wanted:
+            raise RootlessError(f"--hosts-file {wanted}: no such file or directory") from None
+        return ""
 
 
 class Link:
@@ -164,12 +176,12 @@ class Link:
 
     # --- the helper ---
 
-    def start(self, pid: int) -> Pending:
+    def start(self, pid: int) -> Connection:
         """Begin to connect the namespaces of `pid`, our child; before it changes its ids."""
         if self.driver not in (*DRIVERS, "bridge"):
-            return Pending(self, None)
+            return Connection(self, None)
         if self.driver == "bridge":
-            return Pending(self, None, self.bridge.start(pid))
+            return Connection(self, None, self.bridge.start(pid))
         netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         userns = -1
         try:
@@ -177,11 +189,11 @@ class Link:
             if self.driver == "pasta":
                 from slirp import pasta
 
-                return Pending(self, pasta.start(self._pasta, self._arguments, netns, userns))
+                return Connection(self, pasta.start(self._pasta, self._arguments, netns, userns))
             from slirp import slirp4netns
 
             folder = self.paths.run_container(self.identity)
-            return Pending(
+            return Connection(
                 self,
                 slirp4netns.start(self._program, self._settings, self.ports, netns, userns, folder),
             )
@@ -191,40 +203,26 @@ class Link:
                 os.close(userns)
 
 
-class Pending:
-    """A connection on its way."""
+class Connection:
+    """A container's connection, from `Link.start` on; held by its monitor."""
 
-    __slots__ = ("link", "_helper", "_bridge")
+    __slots__ = ("link", "helper", "_pending", "_bridge")
 
-    def __init__(self, link: Link, helper: PendingHelper | None, bridge: Any = None) -> None:
+    def __init__(self, link: Link, pending: PendingHelper | None, bridge: Any = None) -> None:
         self.link = link
-        self._helper = helper
+        self.helper: Helper | None = None
+        self._pending = pending
         self._bridge = bridge
 
-    def wait_ready(self) -> Connection:
+    def wait_ready(self) -> None:
+        """Until it works; SetupError with the helper's words where it does not."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            self.helper = pending.wait_ready()
         if self._bridge is not None:
-            return Connection(self.link, None, self._bridge.wait_ready())
-        return Connection(self.link, self._helper.wait_ready() if self._helper else None)
+            self._bridge.wait_ready()
 
-    def abandon(self) -> None:
-        """The container failed before it was connected."""
-        if self._helper is not None:
-            self._helper.abandon()
-        if self._bridge is not None:
-            self._bridge.abandon()
-
-
-class Connection:
-    """A connected container, held by its monitor. The helper's end shows on `fileno()`."""
-
-    __slots__ = ("link", "helper", "bridge")
-
-    def __init__(self, link: Link, helper: Helper | None, bridge: Any = None) -> None:
-        self.link = link
-        self.helper = helper
-        self.bridge = bridge
-
-    def fileno(self) -> int:
+    def helper_pidfd(self) -> int:
         """A descriptor that becomes readable when the helper dies; -1 where there is none to die."""
         return self.helper.pidfd if self.helper is not None else -1
 
@@ -241,16 +239,34 @@ class Connection:
         }
         if self.helper is not None:
             record["helper"] = self.helper.to_json()
-        if self.bridge is not None:
-            record["networks"] = self.bridge.to_json()
+        if self._bridge is not None:
+            record["networks"] = self._bridge.to_json()
         return record
 
-    def stop(self) -> None:
-        """Disconnect; the host's ports are free on return."""
+    def close(self) -> None:
+        """Disconnect, whatever state it is in; the host's ports are free on return."""
+        if self._pending is not None:
+            self._pending.abandon()
+            self._pending = None
         if self.helper is not None:
             self.helper.stop()
-        if self.bridge is not None:
-            self.bridge.stop()
+            self.helper = None
+        if self._bridge is not None:
+            self._bridge.close()
+            self._bridge = None
+
+
+def release(paths: Paths, record: dict[str, Any], recorded: dict[str, Any]) -> None:
+    """After a killed monitor: end what its connection left behind. The helper died with it, as a rule."""
+    helper = recorded.get("helper")
+    if helper and helper["pid"] > 0:
+        from slirp.process import kill_recorded
+
+        kill_recorded(helper["pid"], helper["start_time"])
+    if recorded.get("networks"):
+        from rootless import netns  # type: ignore[attr-defined]
+
+        netns.release(paths, record["id"], recorded["networks"])
 
 
 def prepare(

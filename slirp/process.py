@@ -198,6 +198,23 @@ class Helper:
         self.pidfd = self.lifeline = -1
 
 
+def kill_recorded(pid: int, started: int) -> None:
+    """End the process of a record, if it is still that one (security case 46), and wait until it is gone."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        if start_time(pid) != started:
+            return
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        select.select([pidfd], [], [], 5)
+    except (ProcessLookupError, PermissionError):
+        pass
+    finally:
+        os.close(pidfd)
+
+
 def start_time(pid: int) -> int:
     """Field 22 of /proc/PID/stat: with the pid it names one process until the next boot; 0 where it is gone."""
     try:

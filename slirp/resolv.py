@@ -147,8 +147,8 @@ def hosts(
         missing = [name for name in _HOST_NAMES if name not in known]
         if missing:
             entries.append((host_address, missing))
-    for address, names in own:
-        fresh = [name for name in dict.fromkeys(names) if name and name not in known]
+    for address, own_names in own:
+        fresh = [name for name in dict.fromkeys(own_names) if name and name not in known]
         if fresh:
             entries.append((address, fresh))
     return "".join(f"{address}\t{' '.join(names)}\n" for address, names in entries)
