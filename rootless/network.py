@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.config import Config
+    from rootless.container.options import CreateOptions
     from rootless.paths import Paths
     from slirp.process import Helper
     from slirp.process import Pending as PendingHelper
@@ -396,3 +397,69 @@ def _prepare_slirp4netns(link: Link, config: Config | None) -> None:
     link.host_address = (
         settings.gateway if settings.allow_host_loopback else host_routes.local_address()
     )
+
+
+def for_start(
+    paths: Paths,
+    config: Config | None,
+    record: dict[str, Any],
+    options: CreateOptions,
+    folder: str,
+    from_image: Callable[[], str],
+) -> tuple[Link, dict[str, str]]:
+    """One start of a container: its link, and the files to bind over /etc/hosts and /etc/resolv.conf, by place."""
+    wanted = plan(
+        options.network,
+        options.network_options,
+        options.networks,
+        record.get("ports", options.publish),
+        config,
+    )
+    if wanted.mode == "bridge":
+        add_static(wanted, options)
+    if wanted.mode in ("host", "none", "ns"):
+        wanted.ports = []
+    link = prepare(wanted, paths, config, record["id"], name=record["name"])
+    if wanted.mode == "container":
+        return link, {}
+    files = {}
+    if not options.no_hosts and not (config is not None and config.flag("containers", "no_hosts")):
+        base = options.hosts_file or (
+            config.text("containers", "base_hosts_file") if config else ""
+        )
+        names = [options.hostname or record["id"][:12], record["name"]]
+        text = link.hosts(base_hosts(base, from_image), names, options.add_host)
+        files["/etc/hosts"] = _write(folder, "hosts", text)
+    if options.dns != ["none"]:
+        text = link.resolv_conf(options.dns, options.dns_search, options.dns_option)
+        files["/etc/resolv.conf"] = _write(folder, "resolv.conf", text)
+    return link, files
+
+
+def add_static(wanted: Plan, options: CreateOptions) -> None:
+    """--ip, --ip6, --mac-address and --network-alias belong to the one network that is named."""
+    given = {"ip": options.ip, "ip6": options.ip6, "mac": options.mac_address}
+    given = {key: value for key, value in given.items() if value}
+    if given and len(wanted.networks) != 1:
+        flag = {"ip": "--ip", "ip6": "--ip6", "mac": "--mac-address"}[next(iter(given))]
+        raise Usage(
+            f"{flag} can only be set for a single network: "
+            f"{len(wanted.networks)} networks were given; use --network NAME:ip=…"
+        )
+    for entry in wanted.networks.values():
+        entry.update(given)
+        if options.network_alias:
+            aliases = [entry["alias"]] if entry.get("alias") else []
+            entry["alias"] = ",".join([*aliases, *options.network_alias])
+
+
+def _write(folder: str, name: str, text: str) -> str:
+    """In place: a running container has the file itself bound, so its inode must stay."""
+    path = f"{folder}/{name}"
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, text.encode())
+        os.fchmod(fd, 0o644)
+    finally:
+        os.close(fd)
+    return path

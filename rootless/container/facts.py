@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import os
 import resource
+import stat
 
+from rootless import network
 from rootless.container.options import CreateOptions
 from rootless.container.spec import HostFacts, make_spec
 from rootless.data import data_path
 from rootless.errors import NotFound, RootlessError
 from rootless.files import make_private_dir, read_bytes, write_json
+from rootless.linux.fs import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from rootless.linux.idmap import IdMap
 from rootless.runtime.rootfs import DirectoryRoot, OverlayRoot
 
@@ -74,9 +77,16 @@ def prepare(engine: Engine, record: dict[str, Any]) -> Preparation:
 
         host.image_mounts = mounts()
     host.files = make_files(run_folder, record, options)
+    link, files = network.for_start(
+        engine.paths, engine.config, record, options, run_folder, lambda: image_file(engine, image, "etc/hosts")
+    )
+    host.files.update(files)
     spec = make_spec(options, config, host)
     write_json(f"{folder}/config.json", spec)
-    return Preparation(options, spec, root_of(engine, record, image, options))
+    preparation = Preparation(options, spec, root_of(engine, record, image, options))
+    if link.plan.own_netns and link.plan.mode != "none":
+        preparation.network = link.start
+    return preparation
 
 
 def image_of(engine: Engine, record: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -91,6 +101,22 @@ def image_of(engine: Engine, record: dict[str, Any]) -> tuple[Any, dict[str, Any
             hint=f"`rootless pull {kept['name']}` brings it back" if kept["name"] else "",
         )
     return image, image.config.get("config") or {}
+
+
+def image_file(engine: Engine, image: Any, name: str) -> str:
+    """The text of a small file of an image, from its topmost layer that has it; never through a link (case 16)."""
+    for layer in engine.images.lowers(image) if image is not None else ():
+        try:
+            root = os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fd = openat2(root, name, os.O_RDONLY | os.O_NONBLOCK, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+            finally:
+                os.close(root)
+        except OSError:
+            continue
+        with os.fdopen(fd, errors="replace") as file:
+            return file.read(1 << 20) if stat.S_ISREG(os.fstat(fd).st_mode) else ""
+    return ""
 
 
 def root_of(engine: Engine, record: dict[str, Any], image: Any, options: CreateOptions) -> Root:
