@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
+    from rootless.errors import RootlessError
+
 
 def printable(text: str, descriptor: int) -> str:
     """Escape control characters of untrusted text where it goes to a terminal; elsewhere data stays as it is."""
@@ -46,6 +48,15 @@ def write(text: str) -> None:
 
 def line(text: str) -> None:
     write(text + "\n")
+
+
+def report(error: RootlessError) -> None:
+    """An error on standard error, as the front door prints the one that ends a command."""
+    text = f"Error: {error.message}\n" + (f"Hint: {error.hint}\n" if error.hint else "")
+    try:
+        os.write(2, printable(text, 2).encode("utf-8", "surrogateescape"))
+    except OSError:
+        pass  # nobody is listening
 
 
 def table(rows: Iterable[Sequence[str]], *, padding: int = 2, minimum: int = 12) -> str:

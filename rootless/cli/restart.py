@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rootless.cli.options import CIDFILE, LATEST, STOP_TIME, all_option, filter_option
-from rootless.cli.table import Option
+from rootless.cli.table import Command, Option
 from rootless.errors import Usage
 
 TYPE_CHECKING = False
@@ -28,3 +28,44 @@ def check(inv: Invocation) -> None:
             raise Usage("--all and --running cannot be used together")
         return
     check_selection(inv)
+
+
+def main(inv: Invocation) -> int:
+    from rootless.cli.many import each
+    from rootless.cli.selection import select
+    from rootless.container.attach import Session
+    from rootless.container.engine import open_engine
+    from rootless.container.lifecycle import stop
+    from rootless.container.status import all_statuses
+    from rootless.container.supervise import start
+
+    engine = open_engine(inv.globals)
+    if inv.flag("running") and not inv.args:
+        chosen = [(one.id, one.id) for one in all_statuses(engine) if one.is_running]
+        missing = []
+    else:
+        chosen, missing = select(engine, inv)
+        if inv.flag("running"):
+            running = {one.id for one in all_statuses(engine) if one.is_running}
+            chosen = [one for one in chosen if one[1] in running]
+    timeout = float(inv.number("time")) if inv.given("time") else None
+
+    def act(text: str, identity: str) -> str:
+        stop(engine, identity, timeout)
+        link = start(engine, identity)
+        if link is not None:
+            Session(link, stdin=False, tty=False, sig_proxy=False).wait_running()
+        return text
+
+    return each(chosen, missing, act)
+
+
+COMMAND = Command(
+    "[options] CONTAINER [CONTAINER...]",
+    main,
+    OPTIONS,
+    args=check,
+    description="Stops containers, where they run, and starts them again.",
+    examples=("restart web", "restart --running"),
+    complete="containers",
+)

@@ -121,6 +121,15 @@ class Session:
         for fd in opened:
             os.close(fd)
 
+    def follow(self, pid: int) -> None:
+        """Pass signals on to this process from now on."""
+        self.running = True
+        if self.sig_proxy:
+            try:
+                self.pidfd = os.pidfd_open(pid)
+            except ProcessLookupError:
+                pass
+
     def hear(self) -> bool:
         """Take one message; False when there is nothing more to come."""
         try:
@@ -130,12 +139,9 @@ class Session:
         if kind == attach.INPUT:
             self.input_fd = fds[0] if fds else -1
         elif kind == attach.RUNNING:
+            if data:
+                self.follow(int(data))
             self.running = True
-            if data and self.sig_proxy:
-                try:
-                    self.pidfd = os.pidfd_open(int(data))
-                except ProcessLookupError:
-                    pass
         elif kind == attach.FAILED:
             self.failure = sync.decode_failure(data)
             return False
@@ -179,9 +185,17 @@ class Session:
             raise self.failure
         if self.detached:
             return None
+        self._await_monitor()
         if self.exit_code is None:
             raise RootlessError("the container's monitor is gone; its exit code is not known")
         return self.exit_code
+
+    def _await_monitor(self) -> None:
+        """Where the monitor is this command's child: let it go first, so that nothing is left when we return."""
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            pass
 
     def _loop(self) -> None:
         poll = select.poll()

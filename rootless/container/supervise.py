@@ -25,7 +25,7 @@ from rootless.container.inside import preparer
 from rootless.container.logs import FileLog
 from rootless.errors import InvalidState, RootlessError
 from rootless.files import write_atomic
-from rootless.linux.prctl import set_name
+from rootless.linux.prctl import set_name, set_title
 from rootless.linux.process import start_time
 from rootless.runtime import attach
 from rootless.runtime.attach import Link
@@ -75,6 +75,7 @@ def start(engine: Engine, identity: str, *, attached: bool = False, init_only: b
 
 def _fork_monitor(engine: Engine, record: dict[str, Any], lock_fd: int, *, attached: bool, init_only: bool) -> Link:
     preparation = prepare(engine, record)
+    engine.containers.clear_live(record["id"])
     ours, theirs = Link.pair()
     gc.collect(0)
     gc.freeze()  # what is there now is never garbage, and collecting it in the monitor would copy its pages
@@ -124,7 +125,8 @@ class Supervisor:
         code = 1
         try:
             leave_session()
-            set_name(f"rl-{self.identity[:12]}")
+            set_name("rootless-mon")
+            set_title(f"rootless monitor {self.identity}")
             os.umask(0o022)
             self.monitor = Monitor(
                 listener=attach.listen(self.run_folder),

@@ -1,0 +1,31 @@
+"""Doing one thing to several containers: each result on its line, every error told, the last one's exit code."""
+
+from __future__ import annotations
+
+from rootless.errors import RootlessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def each(
+    chosen: list[tuple[str, str]], missing: list[RootlessError], act: Callable[[str, str], str | None]
+) -> int:
+    """Call `act(text, id)` for each; print what it returns. All errors but the last go to stderr as they come."""
+    from rootless.cli.output import line, report
+
+    errors = list(missing)
+    for text, identity in chosen:
+        try:
+            said = act(text, identity)
+        except RootlessError as error:
+            errors.append(error)
+            continue
+        if said is not None:
+            line(said)
+    for error in errors[:-1]:
+        report(error)
+    if errors:
+        raise errors[-1]
+    return 0
