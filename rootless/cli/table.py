@@ -267,6 +267,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "container unpause": ("pause:UNPAUSE", "Let paused containers go on"),
     "wait": ("wait", "Wait for containers to end, and print their exit codes"),
     "container wait": ("wait", "Wait for containers to end, and print their exit codes"),
+    "exec": ("exec", "Run a further process in a running container"),
+    "container exec": ("exec", "Run a further process in a running container"),
     "version": ("version", "Show the version of the engine"),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from rootless import __version__
+from rootless import __version__, network
 from rootless.container import events
 from rootless.container.mounts import check_sources, plan
 from rootless.container.names import random_name
@@ -56,6 +56,9 @@ def create(engine: Engine, options: CreateOptions) -> dict[str, Any]:
         "stop_timeout": options.stop_timeout,
         "log_max_size": options.log_size or engine.config.number("containers", "log_size_max"),
     }
+    if options.publish or options.publish_all:
+        exposed = [*(config.get("ExposedPorts") or {}), *options.expose]
+        record["ports"] = network.settle_ports(options.publish, exposed, options.publish_all)
     record["log_path"] = options.log_path or f"{table.path(identity)}/ctr.log"
     for mount in record["mounts"]:
         if mount["type"] == "volume":

@@ -6,20 +6,22 @@ worked out again.
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import stat
 
 from rootless import network
+from rootless import quickjson as json
 from rootless.container.options import CreateOptions
 from rootless.container.spec import HostFacts, make_spec
 from rootless.data import data_path
-from rootless.errors import NotFound, RootlessError
-from rootless.files import make_private_dir, read_bytes, write_json
+from rootless.errors import InvalidState, NotFound, RootlessError
+from rootless.files import make_private_dir, read_bytes, read_json, write_json
 from rootless.linux.fs import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from rootless.linux.idmap import IdMap
+from rootless.runtime import cgroup, launch
 from rootless.runtime.rootfs import DirectoryRoot, OverlayRoot
+from rootless.state import process_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ _INIT_PROGRAMS = ("/usr/bin/catatonit", "/usr/libexec/podman/catatonit", "/usr/l
 class Preparation:
     """One start, ready to be forked."""
 
-    __slots__ = ("options", "spec", "root", "network", "cgroup", "hook", "poststop", "preserve_fds")
+    __slots__ = ("options", "spec", "root", "network", "cgroup", "hook", "poststop", "preserve_fds", "descriptors")
 
     def __init__(self, options: CreateOptions, spec: dict[str, Any], root: Root) -> None:
         self.options = options
@@ -46,9 +48,12 @@ class Preparation:
         self.hook: Callable[[str], None] | None = None
         self.poststop: Callable[[str], None] | None = None
         self.preserve_fds = options.preserve_fds
+        self.descriptors: list[int] = []
 
     def close(self) -> None:
         """Let go in the command of what only the monitor needs."""
+        for fd in self.descriptors:
+            os.close(fd)
 
 
 def prepare(engine: Engine, record: dict[str, Any]) -> Preparation:
@@ -76,17 +81,97 @@ def prepare(engine: Engine, record: dict[str, Any]) -> Preparation:
         from rootless.image.host import mounts
 
         host.image_mounts = mounts()
+    joined = join(engine, options)
+    if joined is not None:
+        host.namespaces = joined.paths
+        host.uids, host.gids = joined.idmap.uids, joined.idmap.gids
+        host.shm_source = joined.shm
     host.files = make_files(run_folder, record, options)
     link, files = network.for_start(
         engine.paths, engine.config, record, options, run_folder, lambda: image_file(engine, image, "etc/hosts")
     )
     host.files.update(files)
+    host.cgroups_path = f"/rootless-{identity}"
     spec = make_spec(options, config, host)
-    write_json(f"{folder}/config.json", spec)
     preparation = Preparation(options, spec, root_of(engine, record, image, options))
+    preparation.cgroup = plan_cgroup(engine, identity, options, spec)
     if link.plan.own_netns and link.plan.mode != "none":
         preparation.network = link.start
+    if joined is not None:
+        preparation.descriptors = joined.descriptors
+        spec["linux"]["uidMappings"] = [{"containerID": c, "hostID": h, "size": n} for c, h, n in host.uids]
+        spec["linux"]["gidMappings"] = [{"containerID": c, "hostID": h, "size": n} for c, h, n in host.gids]
+    write_json(f"{folder}/config.json", spec)
     return preparation
+
+
+class Joined:
+    """Namespaces of other containers that this one joins, held by descriptors so that no pid can change hands."""
+
+    __slots__ = ("paths", "idmap", "shm", "descriptors", "owner")
+
+    def __init__(self, owner: str, idmap: IdMap) -> None:
+        self.owner = owner
+        self.idmap = idmap
+        self.paths: dict[str, str] = {}
+        self.shm = ""
+        self.descriptors: list[int] = []
+
+
+_JOINABLE = (("network", "net"), ("pid", "pid"), ("ipc", "ipc"), ("uts", "uts"), ("cgroupns", "cgroup"), ("userns", "user"))
+
+
+def join(engine: Engine, options: CreateOptions) -> Joined | None:
+    """Find the namespaces of `container:NAME` modes. They belong to that container's user namespace, which has to be
+    joined as well; so all of them have to be one container's, or of containers that share it."""
+    joined: Joined | None = None
+    for attribute, name in _JOINABLE:
+        mode: str = getattr(options, attribute)
+        if not mode.startswith("container:"):
+            continue
+        other = mode.partition(":")[2]
+        identity = engine.containers.lookup(other)
+        live = engine.containers.read_live(identity)
+        init = process_of(live, "init") if live else None
+        if init is None or not init.is_alive():
+            raise InvalidState(f"cannot join the {name} namespace of container {other}: it does not run")
+        kind = {"net": "network"}.get(name, name)
+        userns = os.stat(f"/proc/{init.pid}/ns/user").st_ino
+        if joined is None:
+            joined = Joined(other, launch.idmap_of(read_json(f"{engine.containers.path(identity)}/config.json")) or engine.idmap)
+            _hold(joined, "user", init.pid, "user")
+        elif os.fstat(joined.descriptors[0]).st_ino != userns:
+            raise RootlessError(
+                f"cannot join namespaces of both {joined.owner} and {other}: they are in different user namespaces",
+                hint="join all namespaces of one container",
+            )
+        if kind != "user":
+            _hold(joined, kind, init.pid, name)
+        if kind == "ipc":
+            joined.shm = f"/proc/{init.pid}/root/dev/shm"
+        if not init.is_alive():
+            raise InvalidState(f"cannot join the {name} namespace of container {other}: it has just ended")
+    return joined
+
+
+def _hold(joined: Joined, kind: str, pid: int, name: str) -> None:
+    fd = os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    joined.descriptors.append(fd)
+    joined.paths[kind] = f"/proc/self/fd/{fd}"
+
+
+def plan_cgroup(engine: Engine, identity: str, options: CreateOptions, spec: dict[str, Any]) -> cgroup.Plan:
+    """Where the container's cgroup will be; an error where a limit that is asked for cannot be kept."""
+    manager = engine.settings.get("cgroup-manager") or engine.config.text("engine", "cgroup_manager")
+    return cgroup.plan(
+        identity,
+        (spec.get("linux") or {}).get("resources"),
+        mode=options.cgroups or "enabled",
+        manager=manager,
+        parent=options.cgroup_parent,
+        default_pids=engine.config.number("containers", "pids_limit") if options.pids_limit is None else 0,
+        stop_timeout_s=options.stop_timeout,
+    )
 
 
 def image_of(engine: Engine, record: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 
 from rootless.container import events
 from rootless.errors import RootlessError
-from rootless.linux.process import read_file, stat_fields
+from rootless.linux import signal
+from rootless.linux.process import stat_fields
+from rootless.runtime.cgroup import Cgroup
 from rootless.state import process_of
 
 TYPE_CHECKING = False
@@ -24,7 +25,7 @@ def pause(engine: Engine, status: Status) -> None:
     assert status.live is not None
     cgroup = status.live.get("cgroup")
     if cgroup:
-        write_freeze(cgroup, True)
+        Cgroup(cgroup).freeze()
     else:
         _stop_all(status)
     engine.containers.write_live(status.id, {**status.live, "paused": True})
@@ -35,27 +36,12 @@ def resume(engine: Engine, status: Status) -> None:
     assert status.live is not None
     cgroup = status.live.get("cgroup")
     if cgroup:
-        write_freeze(cgroup, False)
+        Cgroup(cgroup).thaw()
     else:
         for pid in members(status):
             _signal(pid, signal.SIGCONT)
     engine.containers.write_live(status.id, {key: value for key, value in status.live.items() if key != "paused"})
     events.container_event(engine, status.record, "unpause")
-
-
-def write_freeze(cgroup: str, frozen: bool) -> None:
-    """Freeze or thaw a cgroup v2 and wait until the kernel says it is done (cgroup.events)."""
-    fd = os.open(f"{cgroup}/cgroup.freeze", os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, b"1" if frozen else b"0")
-    finally:
-        os.close(fd)
-    wanted = b"frozen 1" if frozen else b"frozen 0"
-    deadline = time.monotonic() + _DEADLINE_S
-    while wanted not in read_file(f"{cgroup}/cgroup.events"):
-        if time.monotonic() > deadline:
-            raise RootlessError(f"{cgroup}: not {'frozen' if frozen else 'thawed'} within {_DEADLINE_S:.0f} seconds")
-        time.sleep(0.002)
 
 
 def members(status: Status) -> list[int]:

@@ -200,9 +200,8 @@ class Supervisor:
 
     def _connect(self, launch: Launch) -> None:
         """cgroup and network, while init makes the root: they exist before the user's program does."""
-        if self.preparation.cgroup is not None:
-            self.cgroup = self.preparation.cgroup
-            self.cgroup.enter(launch.pid)
+        self.preparation.cgroup.enter(launch.pid, os.getpid())
+        self.cgroup = self.preparation.cgroup.cgroup
         if self.preparation.network is not None:
             self.network = self.preparation.network(launch.pid)
 
@@ -252,6 +251,7 @@ class Supervisor:
         }
         if self.cgroup is not None:
             live["cgroup"] = self.cgroup.path
+            live["scope"] = self.cgroup.unit
         if self.network is not None:
             live["network"] = self.network.to_json()
         self.engine.containers.write_live(self.identity, live)
@@ -358,5 +358,5 @@ def release(engine: Engine, record: dict[str, Any], live: dict[str, Any]) -> Non
     if live.get("cgroup"):
         from rootless.runtime import cgroup
 
-        cgroup.remove_path(live["cgroup"])
+        cgroup.Cgroup(live["cgroup"], live.get("scope", "")).remove()
     events.container_event(engine, record, "died", ContainerExitCode=137)

@@ -1,0 +1,237 @@
+"""A further process in a running container: one setns on a pidfd, then the same last steps as init's.
+
+    caller                      stage (forked)                        the process (forked by it)
+    pipes or terminal
+    fork ─────────────────────► not dumpable; cgroup; setns(pidfd)
+                                root and folder of the container
+                                clone(CLONE_PARENT) ────────────────► user, limits, ids, capabilities, filter
+          ◄── CREATED pid ─────                                       execve
+          ◄── end of file: it runs, or FAILED
+"""
+
+from __future__ import annotations
+
+import os
+
+from rootless.errors import InvalidState, SetupError
+from rootless.linux import fs, signal
+from rootless.linux.prctl import PR_SET_DUMPABLE, PR_SET_PDEATHSIG, prctl
+from rootless.linux.sched import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWTIME,
+    CLONE_NEWUSER,
+    CLONE_NEWUTS,
+    CLONE_PARENT,
+    clone,
+    setns,
+)
+from rootless.runtime import seccomp, sync, terminal
+from rootless.runtime.init import Plan, enter_process, reset_signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_ALL = (
+    CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
+    | CLONE_NEWTIME
+)  # fmt: skip
+_NAMES = (
+    ("user", CLONE_NEWUSER), ("ipc", CLONE_NEWIPC), ("uts", CLONE_NEWUTS), ("net", CLONE_NEWNET),
+    ("cgroup", CLONE_NEWCGROUP), ("time", CLONE_NEWTIME), ("pid", CLONE_NEWPID), ("mnt", CLONE_NEWNS),
+)  # fmt: skip
+
+
+def foreign_namespaces(pid: int) -> int:
+    """The CLONE_ flags of the namespaces that `pid` is in and we are not: joining one's own user namespace fails."""
+    flags = 0
+    for name, flag in _NAMES:
+        try:
+            if os.stat(f"/proc/{pid}/ns/{name}").st_ino != os.stat(f"/proc/self/ns/{name}").st_ino:
+                flags |= flag
+        except FileNotFoundError:
+            continue  # a kernel without time namespaces
+    return flags
+
+
+class Execution:
+    """One exec: `spec` is the container's config.json, whose filter and labels hold for it, too."""
+
+    __slots__ = ("spec", "process", "stdio", "preserve_fds", "in_root", "cache", "pid", "console", "move", "_channel")
+
+    def __init__(
+        self,
+        spec: dict[str, Any],
+        process: dict[str, Any],
+        *,
+        stdio: tuple[int, int, int] | None,
+        preserve_fds: int = 0,
+        in_root: Callable[[dict[str, Any]], None] | None = None,
+        cache: str = "",
+        move: Callable[[], None] | None = None,
+    ) -> None:
+        self.spec = spec
+        self.process = process
+        self.stdio = stdio
+        self.preserve_fds = preserve_fds
+        self.in_root = in_root
+        self.cache = cache
+        self.move = move  # puts the calling process into the container's cgroup
+        self.pid = 0
+        self.console = -1
+        self._channel: sync.Channel | None = None
+
+    def create(self, init: int, pidfd: int) -> None:
+        """Fork the process into the namespaces of `init`, held by `pidfd`; with a terminal, take its master.
+
+        Raises InvalidState where the container has ended meanwhile.
+        """
+        section = (self.spec.get("linux") or {}).get("seccomp")
+        plan = Plan(
+            self.spec,
+            _NoRoot(),
+            None,
+            stdio=self.stdio,
+            preserve_fds=self.preserve_fds,
+            filter=seccomp.compile(section, self.cache) if section else None,
+            filter_flags=seccomp.load_flags(section) & ~_new_listener(section) if section else 0,
+            die_with_parent=False,
+        )
+        try:
+            flags = foreign_namespaces(init)
+        except (FileNotFoundError, ProcessLookupError):
+            raise InvalidState("the container has ended: container state improper") from None
+        ours, theirs = sync.Channel.pair()
+        stage = os.fork()
+        if stage == 0:
+            ours.close()
+            self._stage(plan, theirs, pidfd, flags)
+        theirs.close()
+        self._channel = ours
+        try:
+            while not self.pid:
+                kind, data, fd = ours.receive()
+                if kind == sync.CREATED:
+                    self.pid = int(data)
+                elif kind == sync.CONSOLE:
+                    self.console = fd
+                elif kind == sync.FAILED:
+                    raise sync.decode_failure(data)
+                else:
+                    raise SetupError("exec: the process ended before it was ready", stage="exec")
+        finally:
+            os.waitpid(stage, 0)
+
+    def take_console(self) -> None:
+        """Wait for the terminal's master, where it has not come with `create`."""
+        assert self._channel is not None
+        while self.console < 0:
+            kind, data, fd = self._channel.receive()
+            if kind == sync.CONSOLE:
+                self.console = fd
+            elif kind == sync.FAILED:
+                os.waitpid(self.pid, 0)
+                raise sync.decode_failure(data)
+            else:
+                raise SetupError("exec: the process ended before it had its terminal", stage="exec")
+
+    def started(self) -> None:
+        """Wait until the program runs; raises CommandNotFound and its kin."""
+        assert self._channel is not None
+        while True:
+            kind, data, fd = self._channel.receive()
+            if kind == sync.CONSOLE:
+                self.console = fd
+                continue
+            self._channel.close()
+            self._channel = None
+            if kind == sync.FAILED:
+                os.waitpid(self.pid, 0)
+                raise sync.decode_failure(data)
+            return
+
+    def _stage(self, plan: Plan, channel: sync.Channel, pidfd: int, flags: int) -> None:
+        status = 1
+        stage = "exec"
+        try:
+            # A process of the container may not trace us nor reach our descriptors (security case 3).
+            prctl(PR_SET_DUMPABLE, 0)
+            prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            reset_signals()
+            if self.move is not None:
+                self.move()
+            oom = self.process.get("oomScoreAdj")
+            if oom is not None:
+                with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
+                    file.write(str(oom).encode())
+            stage = "namespaces"
+            setns(pidfd, flags)  # the mount namespace takes its root and folder along
+            pid = clone(CLONE_PARENT)
+            if pid == 0:
+                self._process(plan, channel)
+            channel.send(sync.CREATED, str(pid).encode())
+            status = 0
+        except BaseException as error:
+            channel.send(sync.FAILED, sync.encode_failure(stage, error))
+        finally:
+            os._exit(status)
+
+    def _process(self, plan: Plan, channel: sync.Channel) -> None:
+        slave = -1
+        try:
+            prctl(PR_SET_PDEATHSIG, 0)
+            os.setsid()
+            become_inside_root()
+            if self.in_root is not None:
+                self.in_root(self.process)
+            if self.process.get("terminal"):
+                devpts = fs.open_in_root(-100, "/dev/pts", os.O_RDONLY | os.O_DIRECTORY)
+                master, slave = terminal.open_pty(devpts)
+                os.close(devpts)
+                size = self.process.get("consoleSize")
+                if size:
+                    terminal.set_size(master, size["height"], size["width"])
+                channel.send(sync.CONSOLE, fd=master)
+                os.close(master)
+            enter_process(self.process, plan, slave=slave)
+        except BaseException as error:
+            try:
+                channel.send(sync.FAILED, sync.encode_failure("exec", error))
+            except BaseException:
+                pass
+        finally:
+            os._exit(1)
+
+
+def become_inside_root() -> None:
+    """Take uid and gid 0 of the joined user namespace, where they are mapped, to set up the process with its rights."""
+    try:
+        os.setgroups([])
+    except PermissionError:
+        pass
+    try:
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    except OSError:
+        pass  # an id map without root: the process keeps the caller's id until it takes its own
+
+
+class _NoRoot:
+    """An exec has no root of its own to make."""
+
+    def open(self) -> None:
+        raise AssertionError("exec makes no root")
+
+    def mount(self) -> int:
+        raise AssertionError("exec makes no root")
+
+
+def _new_listener(section: dict[str, Any]) -> int:
+    from rootless.linux.seccomp import FILTER_FLAG_NEW_LISTENER
+
+    return FILTER_FLAG_NEW_LISTENER
