@@ -14,6 +14,7 @@ OPTIONS = CREATE
 
 def main(inv: Invocation) -> int:
     from rootless.cli.output import line
+    from rootless.cli.run import reporter
     from rootless.container.creation import create
     from rootless.container.engine import open_engine
     from rootless.container.facts import prepare
@@ -22,7 +23,7 @@ def main(inv: Invocation) -> int:
 
     options = CreateOptions.from_invocation(inv)
     engine = open_engine(inv.globals)
-    record = create(engine, options)
+    record = create(engine, options, lambda: reporter(quiet=options.quiet))
     try:
         # What the spec refuses is said now, not at the first start.
         prepare(engine, record)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from rootless.cli.table import Invocation
     from rootless.container.engine import Engine
+    from rootless.image.session import Reporter
 
 OPTIONS = RUN
 
@@ -28,7 +29,7 @@ def main(inv: Invocation) -> int:
     engine = open_engine(inv.globals)
     if options.preserve_fds:
         check_descriptors(options.preserve_fds)
-    record = create(engine, options)
+    record = create(engine, options, lambda: reporter(quiet=options.quiet))
     try:
         return run(engine, record, options)
     except RootlessError:
@@ -36,12 +37,20 @@ def main(inv: Invocation) -> int:
         raise
 
 
+def reporter(*, quiet: bool) -> Reporter:
+    from rootless.cli import registry_options
+
+    return registry_options.reporter(quiet=quiet)
+
+
 def check_descriptors(count: int) -> None:
     for fd in range(3, 3 + count):
         try:
             os.fstat(fd)
         except OSError:
-            raise RootlessError(f"--preserve-fds={count}: file descriptor {fd} is not open") from None
+            raise RootlessError(
+                f"--preserve-fds={count}: file descriptor {fd} is not open"
+            ) from None
 
 
 def run(engine: Engine, record: dict[str, Any], options: CreateOptions) -> int:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 
 from rootless.errors import RootlessError
+from rootless.linux import signal
 from rootless.linux.sched import pidfd_send_signal
 from rootless.runtime import attach, sync
 from rootless.runtime.attach import Link

@@ -16,15 +16,22 @@ from rootless.state import check_name, new_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from rootless.container.engine import Engine
     from rootless.container.options import CreateOptions
+    from rootless.image.session import Reporter
     from rootless.image.store import Image
 
 
-def create(engine: Engine, options: CreateOptions) -> dict[str, Any]:
-    """Make a container from what was asked; its record. Nothing is left behind where it fails."""
+def create(
+    engine: Engine, options: CreateOptions, reporter: Callable[[], Reporter] | None = None
+) -> dict[str, Any]:
+    """Make a container from what was asked; its record. Nothing is left behind where it fails.
+
+    `reporter` is asked for when an image has to be pulled.
+    """
     table = engine.containers
     make_private_dir(engine.paths.data)
     make_private_dir(engine.paths.run)
@@ -35,9 +42,10 @@ def create(engine: Engine, options: CreateOptions) -> dict[str, Any]:
         raise RootlessError(f"container id file exists. Ensure another container is not using it or delete {options.cidfile}")
     if options.rootfs:
         check_rootfs(options)
-        image, config = None, {}
+        image: Image | None = None
+        config: dict[str, Any] = {}
     else:
-        image = find_image(engine, options)
+        image = find_image(engine, options, reporter)
         config = image.config.get("config") or {}
     if options.replace and options.name:
         _replace(engine, options.name)
@@ -60,19 +68,18 @@ def create(engine: Engine, options: CreateOptions) -> dict[str, Any]:
         exposed = [*(config.get("ExposedPorts") or {}), *options.expose]
         record["ports"] = network.settle_ports(options.publish, exposed, options.publish_all)
     record["log_path"] = options.log_path or f"{table.path(identity)}/ctr.log"
-    for mount in record["mounts"]:
-        if mount["type"] == "volume":
-            from rootless.container import volumes
-
-            volumes.claim(engine, record)
-            break
-
     def fill(folder: str) -> None:
         for name in ("upper", "work", "rootfs"):
             os.mkdir(f"{folder}/{name}", 0o700)
         os.chmod(f"{folder}/upper", 0o755)
 
-    table.add(identity, record, fill)
+    if any(mount["type"] == "volume" for mount in record["mounts"]):
+        from rootless.container.volumes import Claim
+
+        with Claim(engine, record):
+            table.add(identity, record, fill)
+    else:
+        table.add(identity, record, fill)
     if options.cidfile:
         write_atomic(options.cidfile, identity.encode(), 0o644)
     events.container_event(engine, record, "create")
@@ -86,7 +93,7 @@ def check_rootfs(options: CreateOptions) -> None:
     options.image = os.path.realpath(options.image)
 
 
-def find_image(engine: Engine, options: CreateOptions) -> Image:
+def find_image(engine: Engine, options: CreateOptions, reporter: Callable[[], Reporter] | None) -> Image:
     """The image by name or id; `host` needs no download; what is missing is pulled as the policy says."""
     if options.image == "host":
         from rootless.image import host
@@ -96,9 +103,9 @@ def find_image(engine: Engine, options: CreateOptions) -> Image:
         image = engine.images.find(options.image)
         if image is not None:
             return image
-    from rootless.image import pull
+    from rootless.container.pulling import pull_for
 
-    return pull.ensure_image(engine, options)
+    return pull_for(engine, options, reporter() if reporter is not None else None)
 
 
 def image_name(image: Image, options: CreateOptions) -> str:

@@ -5,10 +5,10 @@ Keys are those that Podman's file logger writes. A file that reaches its size is
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
+from rootless import quickjson as json
 from rootless.files import make_private_dir
 
 TYPE_CHECKING = False

@@ -16,7 +16,7 @@ from rootless.container.options import CreateOptions
 from rootless.container.spec import HostFacts, make_spec
 from rootless.data import data_path
 from rootless.errors import InvalidState, NotFound, RootlessError
-from rootless.files import make_private_dir, read_bytes, read_json, write_json
+from rootless.files import make_dirs, make_private_dir, read_bytes, read_json, write_json
 from rootless.linux.fs import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from rootless.linux.idmap import IdMap
 from rootless.runtime import cgroup, launch
@@ -72,8 +72,9 @@ def prepare(engine: Engine, record: dict[str, Any]) -> Preparation:
     host.cgroup_version = cgroup_version()
     host.env = os.environ
     host.rlimits = own_limits()
-    host.mounts = record.get("mounts") or []
     host.scratch = folder
+    if record.get("mounts"):
+        find_mounts(engine, record, host)
     host.init_path = init_path(engine, options) if options.init else ""
     if options.seccomp != "unconfined" and not options.privileged:
         host.seccomp = seccomp_profile(engine, options.seccomp)
@@ -172,6 +173,20 @@ def plan_cgroup(engine: Engine, identity: str, options: CreateOptions, spec: dic
         default_pids=engine.config.number("containers", "pids_limit") if options.pids_limit is None else 0,
         stop_timeout_s=options.stop_timeout,
     )
+
+
+def find_mounts(engine: Engine, record: dict[str, Any], host: HostFacts) -> None:
+    """Where the sources of the container's mounts are by now, and the folders that its overlays write to."""
+    from rootless.container.spec import overlay_folders
+    from rootless.container.volumes import resolve
+
+    host.mounts = resolve(engine, record)
+    for path in overlay_folders(host.mounts, host):
+        make_dirs(path, 0o755)
+    for mount in host.mounts:
+        if mount["type"] == "image":
+            image = engine.images.lookup(mount["source"])
+            host.image_layers[mount["source"]] = engine.images.lowers(image)
 
 
 def image_of(engine: Engine, record: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

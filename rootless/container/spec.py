@@ -3,7 +3,7 @@
 `make_spec` is pure: what was asked (CreateOptions), what the image says (its OCI config), and the facts of this host
 (HostFacts) go in, a config.json of runtime-spec 1.2 comes out that any OCI runtime understands. Two things that the spec
 has no words for go beside it: a `user` that is a name waits in `process.user.username` until init can read the image's
-account files, and a mount may carry a property `rootless` (`copyUp`, `chown`, `subpath`), which other runtimes pass over.
+account files, and a mount may carry a property `rootless` (runtime/volumes.py), which other runtimes pass over.
 Lean: on `run`'s path.
 """
 
@@ -607,8 +607,6 @@ def _user_mount(mount: Mount, host: HostFacts, overlays: int) -> tuple[OciMount,
             "source": kind,
             "options": list(words) if kind == "devpts" else _memory_options(words, kind),
         }
-        if "U" in words:
-            extra["chown"] = True
     elif _is_overlay(mount):
         lowers = _image_layers(mount, host) if kind == "image" else [_path(mount)]
         entry = _overlay(place, lowers, words, f"{host.scratch}/overlay/{overlays}")
@@ -637,8 +635,9 @@ def _user_mount(mount: Mount, host: HostFacts, overlays: int) -> tuple[OciMount,
             "source": _path(mount),
             "options": _bind_options(words, is_volume=kind == "volume"),
         }
-        if kind == "volume" and "nocopy" not in words and mount.get("origin") != "volumes-from":
-            extra["copyUp"] = True
+        if mount.get("first_use"):
+            extra["firstUse"] = mount["first_use"]
+            extra["copyUp"] = "nocopy" not in words
     if "U" in words:
         extra["chown"] = True
     if mount.get("subpath"):
