@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import stat
 
+from rootless import quickjson as json
 from rootless.errors import RootlessError
 
 TYPE_CHECKING = False

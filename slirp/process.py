@@ -23,10 +23,10 @@ import errno
 import fcntl
 import os
 import select
-import signal
 import time
 
 from rootless.errors import SetupError
+from rootless.linux import signal
 from rootless.linux.sched import CLONE_NEWUSER, setns
 
 TYPE_CHECKING = False

@@ -7,9 +7,9 @@ helper's API socket.
 from __future__ import annotations
 
 import _socket
-import json
 import os
 
+from rootless import quickjson as json
 from rootless.errors import RootlessError, Usage
 from rootless.linux.sched import CLONE_NEWNET, CLONE_NEWUSER, setns
 from slirp.ports import normal_address, refused

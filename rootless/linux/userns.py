@@ -11,11 +11,11 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
-import socket
 
+from rootless import quickjson as json
 from rootless.errors import RootlessError, SetupError
+from rootless.linux import sockets as socket
 from rootless.linux.idmap import IdMap, write_id_maps
 from rootless.linux.prctl import PR_SET_PDEATHSIG, prctl
 from rootless.linux.sched import CLONE_NEWNS, CLONE_NEWUSER, unshare

@@ -5,8 +5,7 @@ Everything that later code relies on has its type checked here once: the documen
 
 from __future__ import annotations
 
-import json
-
+from rootless import quickjson as json
 from rootless.oci.digest import is_digest
 from rootless.oci.document import CONFIG_MAX_BYTES, BadDocument, parse_object
 

@@ -7,8 +7,7 @@ unprivileged container. On the path of every start: the checks are plain functio
 
 from __future__ import annotations
 
-import json
-
+from rootless import quickjson as json
 from rootless.oci.document import BadDocument
 
 TYPE_CHECKING = False

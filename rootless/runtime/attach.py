@@ -16,16 +16,12 @@ of a pipe keeps its order. The socket lies in a 0700 folder and takes connection
 
 from __future__ import annotations
 
-import array
 import errno
 import os
-import socket
 import stat
 import struct
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from rootless.linux import sockets as socket
 
 ATTACH = b"A"
 INPUT = b"I"
@@ -71,19 +67,12 @@ class Link:
         return self.socket.fileno()
 
     def send(self, kind: bytes, data: bytes = b"", fds: tuple[int, ...] = ()) -> None:
-        ancillary: list[Any] = []
-        if fds:
-            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds).tobytes())]
-        self.socket.sendmsg([kind, data], ancillary, socket.MSG_NOSIGNAL)
+        self.socket.sendmsg([kind, data], socket.rights(fds), socket.MSG_NOSIGNAL)
 
     def receive(self) -> tuple[bytes, bytes, list[int]]:
         """(kind, data, descriptors); kind is empty at the end."""
         data, ancillary, _, _ = self.socket.recvmsg(65536, 256, socket.MSG_CMSG_CLOEXEC)
-        fds = array.array("i")
-        for level, kind, value in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds.frombytes(value[: len(value) - len(value) % fds.itemsize])
-        return data[:1], data[1:], list(fds)
+        return data[:1], data[1:], socket.descriptors(ancillary)
 
     def close(self) -> None:
         self.socket.close()

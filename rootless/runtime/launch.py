@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 
 from rootless.errors import RootlessError, SetupError
+from rootless.linux import signal
 from rootless.linux.idmap import IdMap, write_id_maps
 from rootless.linux.prctl import PR_SET_DUMPABLE, prctl
 from rootless.linux.sched import (

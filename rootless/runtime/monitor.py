@@ -11,10 +11,10 @@ import errno
 import fcntl
 import os
 import select
-import signal
-import socket
 import time
 
+from rootless.linux import signal
+from rootless.linux import sockets as socket
 from rootless.linux.sched import pidfd_send_signal
 from rootless.runtime import attach
 from rootless.runtime.attach import Link, Sink

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import json
 import os
 import stat
 import sys
 
+from rootless import quickjson as json
 from rootless.errors import SetupError
 from rootless.files import make_dirs, write_atomic
 from rootless.linux import seccomp as kernel

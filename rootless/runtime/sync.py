@@ -17,15 +17,10 @@ A message is one packet: a byte for what has just been completed, then data.
 
 from __future__ import annotations
 
-import array
 import os
-import socket
 
 from rootless.errors import CommandNotExecutable, CommandNotFound, RootlessError, SetupError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from rootless.linux import sockets as socket
 
 MAPPED = b"m"
 CREATED = b"c"
@@ -52,23 +47,15 @@ class Channel:
         return self.socket.fileno()
 
     def send(self, kind: bytes, data: bytes = b"", fd: int = -1) -> None:
-        ancillary: list[Any] = []
-        if fd >= 0:
-            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]).tobytes())]
-        self.socket.sendmsg([kind, data], ancillary)
+        self.socket.sendmsg([kind, data], socket.rights((fd,) if fd >= 0 else ()))
 
     def receive(self) -> tuple[bytes, bytes, int]:
         """The next message as (kind, data, descriptor or -1); kind is empty at the end of file."""
         data, ancillary, _, _ = self.socket.recvmsg(65536, 64, socket.MSG_CMSG_CLOEXEC)
-        fd = -1
-        for level, kind, value in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                numbers = array.array("i")
-                numbers.frombytes(value[: len(value) - len(value) % numbers.itemsize])
-                for extra in numbers[1:]:
-                    os.close(extra)
-                fd = numbers[0]
-        return data[:1], data[1:], fd
+        fds = socket.descriptors(ancillary)
+        for extra in fds[1:]:
+            os.close(extra)
+        return data[:1], data[1:], fds[0] if fds else -1
 
     def expect(self, kind: bytes) -> tuple[bytes, int]:
         """Receive a message of one kind; raise what a FAILED one says, or SetupError at the end of file."""

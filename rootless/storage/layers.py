@@ -7,9 +7,9 @@ and renamed. Layers are unpacked once and never written again. Lean: `run` asks 
 from __future__ import annotations
 
 import errno
-import json
 import os
 
+from rootless import quickjson as json
 from rootless.errors import RootlessError
 from rootless.files import Lock, make_dirs, read_json, write_atomic
 from rootless.oci.digest import is_digest, sha256
