@@ -270,6 +270,19 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "exec": ("exec", "Run a further process in a running container"),
     "container exec": ("exec", "Run a further process in a running container"),
     "version": ("version", "Show the version of the engine"),
+    "volume create": ("volume:CREATE", "Create a volume"),
+    "volume exists": ("volume:EXISTS", "Tell by the exit code whether a volume exists"),
+    "volume export": ("volume:EXPORT", "Write a volume's content as a tar archive"),
+    "volume import": ("volume:IMPORT", "Unpack a tar archive into a volume"),
+    "volume inspect": ("volume:INSPECT", "Show all about volumes"),
+    "volume ls": ("volume:LS", "List volumes"),
+    "volume mount": ("volume:MOUNT", "Print the folder of a volume"),
+    "volume prune": ("volume:PRUNE", "Remove all unused volumes"),
+    "volume reload": ("volume:RELOAD", "Look for volumes of plugins"),
+    "volume rm": ("volume:RM", "Remove volumes"),
+    "volume unmount": ("volume:UNMOUNT", "End what volume mount began"),
+    "inspect": ("inspect", "Show all that is known of objects"),
+    "container inspect": ("inspect:CONTAINER", "Show all that is known of containers"),
 }
 
 #: Other spellings, not shown in help.
