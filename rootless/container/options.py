@@ -8,6 +8,7 @@ Words of errors are Podman's; the exit status is 125. Lean: on `run`'s path.
 from __future__ import annotations
 
 import os
+import sys
 
 from rootless.container import env as environment
 from rootless.container import mounts as mount_options
@@ -779,7 +780,9 @@ class CreateOptions:
     def from_invocation(cls, invocation: Invocation) -> CreateOptions:
         """Read a command line. Only what was given counts: the defaults are this module's."""
         flags = {n: v for n, v in invocation.options.items() if invocation.given(n)}
-        return cls.from_flags(flags, invocation.args)
+        options = cls.from_flags(flags, invocation.args)
+        options.create_command = ["rootless", *sys.argv[1:]]
+        return options
 
     @classmethod
     def from_flags(

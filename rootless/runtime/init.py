@@ -6,18 +6,17 @@ nothing is imported and nothing looked up by name on the host's behalf: every mo
 
 from __future__ import annotations
 
-import array
 import errno
 import fcntl
 import os
 import resource
-import signal
-import socket
 import stat
+import sys
 
 from rootless.errors import CommandNotExecutable, CommandNotFound, SetupError
-from rootless.linux import fs, libc, prctl
+from rootless.linux import fs, libc, prctl, signal
 from rootless.linux import mount as m
+from rootless.linux import sockets as socket
 from rootless.linux.idmap import IdMap
 from rootless.linux.sched import (
     CLONE_NEWCGROUP,
@@ -29,7 +28,7 @@ from rootless.linux.sched import (
     unshare,
 )
 from rootless.linux.userns import become_root
-from rootless.runtime import capabilities, devices, mounts, seccomp, sync, terminal
+from rootless.runtime import capabilities, devices, hooks, mounts, seccomp, sync, terminal, volumes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ class Plan:
 
     __slots__ = (
         "spec", "root", "idmap", "stdio", "preserve_fds", "in_root", "filter", "filter_flags", "new_namespaces",
-        "die_with_parent", "hook", "listener",
+        "die_with_parent", "listener", "identity", "bundle",
     )  # fmt: skip
 
     def __init__(
@@ -70,9 +69,12 @@ class Plan:
         filter_flags: int = 0,
         new_namespaces: frozenset[str] = frozenset(),
         die_with_parent: bool = True,
-        hook: Callable[[str], None] | None = None,
         listener: seccomp.Listener | None = None,
+        identity: str = "",
+        bundle: str = "",
     ) -> None:
+        self.identity = identity
+        self.bundle = bundle
         self.listener = listener
         self.spec = spec
         self.root = root
@@ -84,13 +86,12 @@ class Plan:
         self.filter_flags = filter_flags
         self.new_namespaces = new_namespaces
         self.die_with_parent = die_with_parent
-        self.hook = hook
 
 
 class Init:
     """The straight list of steps; `stage` is the word that an error carries."""
 
-    __slots__ = ("plan", "spec", "process", "linux", "channel", "stage", "sources", "devices", "proc", "root", "slave")
+    __slots__ = ("plan", "spec", "process", "linux", "channel", "stage", "sources", "devices", "proc", "root", "slave", "duties")
 
     def __init__(self, plan: Plan, channel: sync.Channel) -> None:
         self.plan = plan
@@ -100,6 +101,7 @@ class Init:
         self.channel = channel
         self.stage = "start"
         self.sources: dict[int, int] = {}
+        self.duties: dict[int, volumes.Duty] = {}
         self.proc = -1
         self.root = -1
         self.slave = -1
@@ -132,9 +134,7 @@ class Init:
             self.mount_all()
             self.stage = "devices"
             self.populate_dev()
-            if plan.hook is not None:
-                self.stage = "createContainer hook"
-                plan.hook("createContainer")  # spec: in the container's namespaces, before pivot_root
+            self.call_create_hooks()
             self.stage = "pivot_root"
             self.pivot()
             self.stage = "sysctl"
@@ -146,14 +146,11 @@ class Init:
         else:
             self.write_sysctls()
             self.complete_process()
-        if plan.hook is not None:
-            self.channel.send(sync.PREPARED)
-            self.channel.expect(sync.START)
-            self.stage = "startContainer hook"
-            plan.hook("startContainer")
-        else:
-            self.channel.send(sync.PREPARED)
-            self.channel.expect(sync.START)
+        self.channel.send(sync.PREPARED)
+        self.channel.expect(sync.START)
+        if hooks.has(self.spec, "startContainer"):
+            self.stage = "hooks"
+            hooks.run(self.spec, "startContainer", self.state_for_hooks("created"))
         self.stage = "process"
         enter_process(self.process, self.plan, slave=self.slave)
 
@@ -164,6 +161,25 @@ class Init:
         if self.plan.in_root is not None:
             self.stage = "process"
             self.plan.in_root(self.process)
+        user = self.process.get("user") or {}
+        for duty in self.duties.values():
+            self.stage = "mount"
+            duty.give(user.get("uid", 0), user.get("gid", 0))
+
+    def call_create_hooks(self) -> None:
+        """config.md: prestart and createRuntime by the parent, then createContainer in here, all before pivot_root."""
+        if hooks.has(self.spec, "prestart", "createRuntime"):
+            self.stage = "hooks"
+            self.channel.send(sync.MOUNTED)
+            self.channel.expect(sync.HOOKED)
+        if hooks.has(self.spec, "createContainer"):
+            self.stage = "hooks"
+            hooks.run(self.spec, "createContainer", self.state_for_hooks("creating"))
+
+    def state_for_hooks(self, status: str) -> dict[str, Any]:
+        # The host's own proc says which pid we have out there.
+        pid = int(os.readlink("self", dir_fd=self.proc)) if self.proc >= 0 else os.getpid()
+        return hooks.state_document(self.spec, self.plan.identity, self.plan.bundle, status, pid)
 
     def open_host_side(self) -> None:
         if "mount" not in self.plan.new_namespaces:
@@ -173,6 +189,9 @@ class Init:
             raise SetupError("/proc is no proc file system", stage="mount")
         self.plan.root.open()
         for index, entry in enumerate(self.spec.get("mounts") or []):
+            if entry.get("rootless"):
+                self.duties[index] = volumes.Duty(entry)
+                self.duties[index].open()
             if is_bind(entry):
                 self.sources[index] = mounts.open_source(entry)
         self.devices = devices.Devices(self.linux.get("devices") or [])
@@ -250,6 +269,8 @@ class Init:
 
     def mount_one(self, index: int, entry: dict[str, Any], tty_mapped: bool) -> None:
         destination = entry["destination"]
+        if index in self.duties:
+            self.duties[index].fill(self.root)
         source = self.sources.get(index, -1)
         if source >= 0:
             target = mounts.open_target(self.root, destination, directory=mounts.is_directory(source))
@@ -271,6 +292,9 @@ class Init:
             os.close(below)
             os.close(into)
         mounts.attach(made, target)
+        subpath = (entry.get("rootless") or {}).get("subpath")
+        if subpath:
+            mounts.cover_with(made, subpath, target)
         os.close(made)
         os.close(target)
 
@@ -416,9 +440,8 @@ def loopback_up() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as end:
         request = bytearray(b"lo".ljust(16, b"\0") + bytes(24))
         fcntl.ioctl(end, 0x8913, request)  # SIOCGIFFLAGS
-        flags = array.array("H", bytes(request[16:18]))
-        flags[0] |= 1  # IFF_UP
-        request[16:18] = flags.tobytes()
+        flags = int.from_bytes(request[16:18], sys.byteorder) | 1  # IFF_UP
+        request[16:18] = flags.to_bytes(2, sys.byteorder)
         fcntl.ioctl(end, 0x8914, request)  # SIOCSIFFLAGS
 
 

@@ -117,8 +117,16 @@ def open_source(entry: dict[str, Any]) -> int:
     flags = m.OPEN_TREE_CLONE | (libc.AT_RECURSIVE if options.recursive else 0)
     if options.copy_symlink:
         flags |= libc.AT_SYMLINK_NOFOLLOW
+    subpath = (entry.get("rootless") or {}).get("subpath")
     try:
-        fd = m.open_tree(libc.AT_FDCWD, source, flags)
+        if subpath:
+            inside = open_below(source, subpath)
+            try:
+                fd = m.open_tree(inside, "", flags | libc.AT_EMPTY_PATH)
+            finally:
+                os.close(inside)
+        else:
+            fd = m.open_tree(libc.AT_FDCWD, source, flags)
     except OSError as error:
         hint = ""
         if error.errno == errno.EINVAL and not options.recursive:
@@ -143,6 +151,29 @@ def open_source(entry: dict[str, Any]) -> int:
             else "",
         ) from error
     return fd
+
+
+def open_below(source: str, subpath: str) -> int:
+    """A descriptor of a path inside a folder, which no link leads out of; of the folder where the path is empty."""
+    top = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if not subpath:
+        return top
+    try:
+        return fs.open_in_root(top, subpath, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    finally:
+        os.close(top)
+
+
+def cover_with(made: int, subpath: str, target: int) -> None:
+    """Mount a folder of a mount that has just been attached over that mount itself."""
+    inside = fs.open_in_root(made, subpath, fs.O_PATH | os.O_DIRECTORY)
+    try:
+        # Only what is attached can be cloned before Linux 6.15: hence on top of it.
+        copy = m.open_tree(inside, "", m.OPEN_TREE_CLONE | libc.AT_EMPTY_PATH)
+    finally:
+        os.close(inside)
+    attach(copy, target)
+    os.close(copy)
 
 
 def _apply_attributes(fd: int, options: Options, *, bind: bool) -> None:

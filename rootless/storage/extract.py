@@ -144,10 +144,24 @@ def clean(name: bytes) -> bytes:
 class Extractor:
     """Writes entries below the current folder, which is also the root."""
 
-    __slots__ = ("_dirs", "_limits", "_made", "_opaque", "_owners", "_recorder", "count", "skipped")
+    __slots__ = (
+        "_dirs",
+        "_limits",
+        "_made",
+        "_opaque",
+        "_owners",
+        "_recorder",
+        "_whiteouts",
+        "count",
+        "skipped",
+    )
 
-    def __init__(self, owners: Owners, limits: Limits, recorder: Recorder | None) -> None:
+    def __init__(
+        self, owners: Owners, limits: Limits, recorder: Recorder | None, *, whiteouts: bool = True
+    ) -> None:
         self._owners = owners
+        # Off where the archive is no layer: then `.wh.x` is a file like any other.
+        self._whiteouts = whiteouts
         self._limits = limits
         self._recorder = recorder
         # Times of folders are set last: each file made inside changes them.
@@ -182,7 +196,7 @@ class Extractor:
     def _entry(self, entry: tar.Entry, source: tar.Input) -> None:
         path = clean(entry.name)
         parent, _, base = path.rpartition(b"/")
-        if base.startswith(WHITEOUT):
+        if self._whiteouts and base.startswith(WHITEOUT):
             self._whiteout(entry, parent, base, source)
             return
         kind = entry.type

@@ -1,0 +1,170 @@
+"""The volumes of containers: made when a container is, found at each start, taken away with it where they are its own."""
+
+from __future__ import annotations
+
+from rootless.errors import Conflict, NotFound, RootlessError, Usage
+from rootless.volume import Settings, VolumeStore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.container.engine import Engine
+    from rootless.container.mounts import Mount
+
+
+class Claim:
+    """The volumes of a container that is being made. Inside, none of them can be removed; after an error those that
+    were made for it are taken away again.
+
+    Entering makes what is missing and names the anonymous ones in the record, which then has to come into place.
+    """
+
+    __slots__ = ("_engine", "_lock", "_made", "_mounts", "_store")
+
+    def __init__(self, engine: Engine, record: dict[str, Any]) -> None:
+        self._engine = engine
+        self._store = VolumeStore(engine.paths)
+        self._mounts: list[Mount] = [m for m in record["mounts"] if m["type"] == "volume"]
+        self._lock = self._store.lock(shared=True)
+        self._made: list[str] = []
+
+    def __enter__(self) -> None:
+        try:
+            while True:
+                for mount in self._mounts:
+                    self._make(mount)
+                self._lock.acquire()
+                if all(self._store.exists(mount["source"]) for mount in self._mounts):
+                    return
+                self._lock.release()  # one was removed in between
+        except BaseException:
+            self._undo()
+            raise
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._lock.release()
+        if kind is not None:
+            self._undo()
+
+    def _make(self, mount: Mount) -> None:
+        options = mount.get("driver_options") or {}
+        name = mount["source"]
+        try:
+            volume, is_new = self._store.ensure(name, options=options, anonymous=not name)
+        except RootlessError as error:
+            raise Usage(f'creating named volume "{name}": {error}') from error
+        if is_new:
+            self._made.append(volume["name"])
+        elif options and options != volume["options"]:
+            raise Conflict(f"volume {name} is there already with other options than volume-opt has")
+        if not name:
+            mount["source"], mount["anonymous"] = volume["name"], True
+
+    def _undo(self) -> None:
+        for name in self._made:
+            _remove_unused(self._engine, self._store, name)
+
+
+def _remove_unused(engine: Engine, store: VolumeStore, name: str) -> None:
+    try:
+        store.remove(name, lambda: users(engine, name))
+    except (NotFound, Conflict):
+        pass
+
+
+def resolve(engine: Engine, record: dict[str, Any]) -> list[Mount]:
+    """The container's mounts with the places of its volumes, and their own options, filled in for a start."""
+    store = VolumeStore(engine.paths)
+    found: list[Mount] = []
+    for mount in record["mounts"]:
+        if mount["type"] == "volume":
+            mount = _resolve(engine, store, record, mount)
+        found.append(mount)
+    return found
+
+
+def _resolve(engine: Engine, store: VolumeStore, record: dict[str, Any], mount: Mount) -> Mount:
+    name = mount["source"]
+    volume = store.read(name)
+    settings = Settings(volume["options"])
+    words = list(mount["options"])
+    if settings.kind == "own":
+        resolved: Mount = {**mount, "path": store.data(name)}
+        if not store.is_used(name):
+            resolved["first_use"] = store.paths.volume(name)
+        return resolved
+    # The mount's own words win over those of the volume.
+    for word in settings.words:
+        if _opposite(word) not in words and word not in words:
+            words.append(word)
+    if settings.kind == "bind":
+        return {**mount, "path": settings.device, "options": [w for w in words if w != "copy"]}
+    _check_alone(engine, record, name)
+    for option, value in (("uid", settings.uid), ("gid", settings.gid)):
+        if value:
+            words.append(f"{option}={value}")
+    kept = [word for word in words if word not in ("copy", "nocopy", "z", "Z")]
+    return {**mount, "type": "tmpfs", "source": "tmpfs", "options": kept}
+
+
+def _opposite(word: str) -> str:
+    if word in ("ro", "rw"):
+        return "rw" if word == "ro" else "ro"
+    return word[2:] if word.startswith("no") else f"no{word}"
+
+
+def _check_alone(engine: Engine, record: dict[str, Any], name: str) -> None:
+    """A tmpfs is mounted in its container only: two at once would see two."""
+    from rootless.container.status import PAUSED, RUNNING, status_of
+
+    for other in users(engine, name):
+        if other == record["id"]:
+            continue
+        try:
+            status = status_of(engine, other)
+        except NotFound:
+            continue
+        if status.word in (RUNNING, PAUSED):
+            raise Conflict(
+                f"volume {name} is a tmpfs and in use by container {status.name}: "
+                "its content cannot be shared between running containers",
+                hint="use a volume without type=tmpfs, or stop that container first",
+            )
+
+
+def users(engine: Engine, name: str) -> list[str]:
+    """The ids of the containers that name a volume."""
+    table = engine.containers
+    found = []
+    for identity in table.ids():
+        try:
+            record = table.read(identity)
+        except NotFound:
+            continue
+        if any(m["type"] == "volume" and m["source"] == name for m in record.get("mounts") or ()):
+            found.append(identity)
+    return sorted(found)
+
+
+def used_names(engine: Engine) -> dict[str, list[str]]:
+    """Every volume that a container names, and which containers."""
+    table = engine.containers
+    found: dict[str, list[str]] = {}
+    for identity in table.ids():
+        try:
+            record = table.read(identity)
+        except NotFound:
+            continue
+        for mount in record.get("mounts") or ():
+            if mount["type"] == "volume":
+                found.setdefault(mount["source"], []).append(identity)
+    return found
+
+
+def remove_anonymous(engine: Engine, record: dict[str, Any]) -> None:
+    """Take the volumes away that were made for a removed container alone, unless another one uses them by now."""
+    store = VolumeStore(engine.paths)
+    for mount in record.get("mounts") or ():
+        if mount["type"] == "volume" and mount.get("anonymous"):
+            _remove_unused(engine, store, mount["source"])
