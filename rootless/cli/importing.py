@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from rootless.cli.table import Option
+from rootless.cli.table import Command, Option
+from rootless.errors import RootlessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.cli.table import Invocation
 
 OPTIONS = (
     Option("arch", "str", "Architecture of the image"),
@@ -13,4 +20,52 @@ OPTIONS = (
     Option("os", "str", "Operating system of the image"),
     Option("quiet", "bool", "Print the id only", short="q"),
     Option("variant", "str", "Variant of the architecture of the image"),
+)
+
+
+def main(inv: Invocation) -> int:
+    import os
+
+    from rootless.cli import output
+    from rootless.container.engine import open_engine
+    from rootless.image import changes, platform
+    from rootless.image.archive import import_rootfs
+
+    source, *names = inv.args
+    settings: dict[str, Any] = {}
+    changes.apply(settings, inv.words("change"))
+    wanted = platform.wanted("", inv.text("arch"), inv.text("os"), inv.text("variant"))
+    config: dict[str, Any] = {"architecture": wanted.architecture, "os": wanted.os}
+    if wanted.variant:
+        config["variant"] = wanted.variant
+    config["config"] = settings
+    store = open_engine(inv.globals).images
+    fd = 0
+    try:
+        if source.startswith(("http://", "https://")):
+            from rootless.image.archive import download
+
+            fd = download(store, source)
+        elif source != "-":
+            try:
+                fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                raise RootlessError(f"{source}: {(error.strerror or '').lower()}") from error
+        elif os.isatty(0):
+            raise RootlessError("cannot read from terminal, use command-line redirection")
+        image = import_rootfs(store, fd, config, names, message=inv.text("message"))
+    finally:
+        if fd:
+            os.close(fd)
+    output.line(f"sha256:{image.id}")
+    return 0
+
+
+COMMAND = Command(
+    "[options] PATH [REFERENCE]",
+    main,
+    OPTIONS,
+    args=(1, 2),
+    description="Makes an image of one layer from a root file system in a tar archive: a file, an URL or - for standard input.",
+    examples=("import root.tar.gz local/root:1", "import -c CMD=/bin/bash - local/root < root.tar"),
 )

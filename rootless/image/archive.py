@@ -635,6 +635,46 @@ def import_rootfs(
         return store.add_image(config_bytes, manifest, [str(_full(name)) for name in names])
 
 
+def download(store: ImageStore, url: str) -> int:
+    """Fetch a root file system from a web server into a nameless file."""
+    from urllib import request
+    from urllib.error import URLError
+
+    class Redirects(request.HTTPRedirectHandler):
+        """To http and https only: by default a server may send us to ftp as well."""
+
+        def redirect_request(self, *args: Any) -> request.Request | None:
+            if not str(args[-1]).startswith(("http://", "https://")):
+                raise ArchiveError(f"{url}: the server redirects to {str(args[-1])[:200]!r}")
+            return super().redirect_request(*args)
+
+    store.make()
+    limit = store.layers.limits.get("max_bytes", 256 << 30)
+    out = os.open(f"{store.root}/tmp", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+    try:
+        with request.build_opener(Redirects()).open(url, timeout=60) as answer:
+            total = 0
+            while data := answer.read(1 << 18):
+                total += len(data)
+                if total > limit:
+                    raise ArchiveError(f"{url}: larger than the limit of {limit} bytes")
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(out, view) :]
+            expected = answer.headers.get("Content-Length")
+            if expected is not None and expected.isdigit() and int(expected) != total:
+                raise ArchiveError(f"{url}: cut off after {total} of {expected} bytes")
+    except (URLError, TimeoutError, ConnectionError, ValueError) as error:
+        os.close(out)
+        reason = getattr(error, "reason", None) or error
+        raise ArchiveError(f"{url}: cannot fetch it: {reason}") from error
+    except BaseException:
+        os.close(out)
+        raise
+    os.lseek(out, 0, os.SEEK_SET)
+    return out
+
+
 def _full(name: str) -> Reference:
     reference = parse(name).with_default_tag()
     return reference if reference.domain else reference.with_domain("localhost")

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     # ImageStore.list() hides the built-in type from its annotations.
     Strings = list[str]
     Images = list["Image"]
+    Pairs = list[tuple[str, str]]
 
     from rootless.linux.idmap import IdMap
     from rootless.paths import Paths
@@ -67,6 +68,16 @@ class Image:
         self.store = store
         self.record = record
         self._names: list[str] | None = None
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.config.get("history") or []
+        return found
+
+    @property
+    def labels(self) -> dict[str, str]:
+        found: dict[str, str] = (self.config.get("config") or {}).get("Labels") or {}
+        return found
 
     @property
     def id(self) -> str:
@@ -124,6 +135,12 @@ class Image:
     def read_only(self) -> bool:
         """Whether it lies in an additional store."""
         return bool(self.record.get("read_only"))
+
+    @property
+    def repo_digests(self) -> list[str]:
+        """Each repository of its names with each digest that it is known by."""
+        repositories = sorted({_repository(name) for name in self.names})
+        return [f"{name}@{digest}" for name in repositories for digest in self.digests]
 
     @property
     def names(self) -> list[str]:
@@ -290,14 +307,15 @@ class ImageStore:
     def _by_id(self, prefix: str) -> Image | None:
         if len(prefix) == 64:
             return self.get(prefix)
-        matches = {name for name in self._ids() if name.startswith(prefix)}
+        matches = {name for name in self.ids() if name.startswith(prefix)}
         if len(matches) > 1:
             raise RootlessError(
                 f"{prefix}: the id is ambiguous: {len(matches)} images start with it"
             )
         return self.get(matches.pop()) if matches else None
 
-    def _ids(self) -> Strings:
+    def ids(self) -> Strings:
+        """The ids of all records."""
         found: list[str] = []
         for root in (self.root, *self.additional):
             try:
@@ -313,16 +331,17 @@ class ImageStore:
         for name, (identity, _) in self._all_names().items():
             names.setdefault(identity, []).append(name)
         images = []
-        for identity in dict.fromkeys(self._ids()):
+        for identity in dict.fromkeys(self.ids()):
             image = self.get(identity)
             if image is not None:
-                image._names = sorted(names.get(identity, ()))
+                image._names = names.get(identity, [])
                 images.append(image)
         images.sort(key=lambda image: (-image.created, image.id))
         return images
 
     def names_of(self, identity: str) -> Strings:
-        return sorted(name for name, (owner, _) in self._all_names().items() if owner == identity)
+        """An image's names, the newest first."""
+        return [name for name, (owner, _) in self._all_names().items() if owner == identity]
 
     def digest_of(self, name: str) -> str:
         """The digest under which a name was pulled or made."""
@@ -347,22 +366,35 @@ class ImageStore:
         return "", ""
 
     def _all_names(self) -> dict[str, tuple[str, str]]:
-        found: dict[str, tuple[str, str]] = {}
+        """Every name with image id and digest, the newest first; our own hide those of additional stores."""
+        dated: list[tuple[int, str, str, str]] = []
+        seen: set[str] = set()
         for root in (self.root, *self.additional):
             try:
-                files = os.listdir(f"{root}/names")
+                files = list(os.scandir(f"{root}/names"))
             except FileNotFoundError:
                 continue
             for file in files:
-                if file.endswith(".tmp"):
+                if file.name.endswith(".tmp"):
                     continue
                 try:
-                    lines = read_bytes(f"{root}/names/{file}").decode().split("\n")
+                    when = file.stat().st_mtime_ns
+                    lines = read_bytes(file.path).decode().split("\n")
                 except FileNotFoundError:
                     continue
-                if len(lines) >= 3:
-                    found.setdefault(lines[2], (lines[0], lines[1]))
-        return found
+                if len(lines) >= 3 and lines[2] not in seen:
+                    seen.add(lines[2])
+                    dated.append((-when, lines[2], lines[0], lines[1]))
+        dated.sort()
+        return {name: (identity, digest) for _, name, identity, digest in dated}
+
+    def own_names(self) -> Pairs:
+        """Name and image id of every name of this store, whether or not the image is there."""
+        return [
+            (name, identity)
+            for name, (identity, _) in self._all_names().items()
+            if os.path.exists(self._name_path(self.root, name))
+        ]
 
     # Writing
 
@@ -422,9 +454,6 @@ class ImageStore:
             raise RootlessError(f"{name}: not a full image name")
         full = str(reference)
         self.make()
-        if image.read_only and not os.path.exists(f"{self.root}/records/{image.id}"):
-            # The name is ours, the image stays where it is.
-            pass
         before = self._name(full)[0]
         content = f"{image.id}\n{digest or image.digest}\n{full}\n"
         write_atomic(self._name_path(self.root, full), content.encode(), sync=self.blobs.sync)
@@ -457,8 +486,8 @@ class ImageStore:
     def collect(self, keep: Iterable[str] = (), *, block: bool = False) -> int:
         """Remove layers and blobs that no record needs; return the freed blob bytes.
 
-        `keep` names chains that containers use. Where others are at work on the store it is left to the next command,
-        unless `block`.
+        `keep` names the images that containers use: of those, former host images live on. Where others are at work on
+        the store it is left to the next command, unless `block`.
         """
         lock = self._lock(shared=False, block=block)
         if lock.fd < 0:
@@ -471,12 +500,13 @@ class ImageStore:
             return helper[0]
 
         try:
-            chains = set(keep)
+            used = set(keep)
+            chains: set[str] = set()
             blobs: set[str] = set()
             for image in self.list():
                 if image.read_only:
                     continue
-                if image.is_host and not image.names and chains.isdisjoint(image.layers[-1:]):
+                if image.is_host and not image.names and image.id not in used:
                     self.forget(image)  # the host's /etc as it was before
                     continue
                 chains.update(image.layers)

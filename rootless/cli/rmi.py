@@ -1,0 +1,91 @@
+"""`rootless rmi`: remove images."""
+
+from __future__ import annotations
+
+from rootless.cli.table import Command, Option
+from rootless.errors import RootlessError, Usage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.cli.table import Invocation
+
+OPTIONS = (
+    Option("all", "bool", "Every image", short="a"),
+    Option("force", "bool", "Images that containers use as well, with these containers", short="f"),
+    Option("ignore", "bool", "An image that does not exist is no error", short="i"),
+    Option("no-prune", "bool", "Keep nameless parents"),
+)
+
+
+def main(inv: Invocation) -> int:
+    from rootless.cli import output
+    from rootless.container.engine import open_engine
+    from rootless.container.image_users import image_users
+    from rootless.image.remove import remove
+    from rootless.image.store import ImageInUse, ImageUnknown
+
+    engine = open_engine(inv.globals)
+    store = engine.images
+    force = inv.flag("force")
+
+    def remove_container(identity: str) -> None:
+        from rootless.container.lifecycle import remove as end
+
+        end(engine, identity, force=True)
+
+    if inv.flag("all"):
+        # Children first, so that no parent is refused for their sake.
+        images = sorted(store.list(), key=lambda image: -len(image.history))
+        texts = [image.id for image in images if not image.read_only]
+    else:
+        texts = list(inv.args)
+    errors: list[RootlessError] = []
+    for text in texts:
+        try:
+            done = remove(
+                store,
+                text,
+                image_users(engine),
+                force=force or (inv.flag("all") and not image_users(engine).get(text)),
+                prune_parents=not inv.flag("no-prune"),
+                remove_container=remove_container if force else None,
+            )
+        except ImageUnknown as error:
+            # With --all it went with one of its children.
+            if not inv.flag("all") and not inv.flag("ignore"):
+                error.exit_code = 1
+                errors.append(error)
+            continue
+        except RootlessError as error:
+            errors.append(error)
+            continue
+        for name in done.untagged:
+            output.line(f"Untagged: {name}")
+        for identity in done.deleted:
+            output.line(f"Deleted: {identity}")
+    store.collect(image_users(engine))
+    if not errors:
+        return 0
+    if len(errors) == 1:
+        raise errors[0]
+    code = 2 if any(isinstance(one, ImageInUse) for one in errors) else errors[0].exit_code
+    listed = "".join(f"\n\t* {one.message}" for one in errors)
+    raise RootlessError(f"{len(errors)} errors occurred:{listed}", exit_code=code)
+
+
+def check(inv: Invocation) -> None:
+    if inv.flag("all") and inv.args:
+        raise Usage("when using the --all switch, you may not pass any images names or IDs")
+    if not inv.flag("all") and not inv.args:
+        raise Usage("image name or ID must be specified")
+
+
+COMMAND = Command(
+    "[options] IMAGE [IMAGE...]",
+    main,
+    OPTIONS,
+    args=check,
+    description="Takes a name away, and removes the image with its last one.",
+    examples=("rmi alpine", "rmi -f 0e3bbc2", "rmi --all"),
+    complete="images",
+)

@@ -1,0 +1,109 @@
+"""`rootless save`: write images into an archive or a folder."""
+
+from __future__ import annotations
+
+from rootless.cli.table import Command, Option
+from rootless.errors import RootlessError, Usage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.cli.table import Invocation
+    from rootless.image.save import Sink, Wanted
+    from rootless.image.store import ImageStore
+
+FORMATS = ("oci-dir", "oci-archive", "docker-dir", "docker-archive")
+
+
+def main(inv: Invocation) -> int:
+    import os
+
+    from rootless.container.engine import open_engine
+    from rootless.image import save
+
+    kind, path = inv.text("format"), inv.text("output")
+    several = inv.flag("multi-image-archive") or len(inv.args) == 1
+    if not path and os.isatty(1):
+        raise RootlessError("refusing to save to terminal. Use -o flag or redirect")
+    engine = open_engine(inv.globals)
+    several = several or engine.config.flag("engine", "multi_image_archive")
+    wanted = _wanted(engine.images, inv.args, several)
+    if len(wanted) > 1 and not several:
+        # Podman takes the further words for names of the first image.
+        raise RootlessError(f"{inv.args[1]}: is another image; --multi-image-archive saves several")
+    sink: Sink
+    made = ""
+    if kind.endswith("-dir"):
+        if not path:
+            raise RootlessError(f"saving to {kind} requires an output directory: use --output")
+        sink = save.FolderSink(path)
+    elif not path:
+        sink = save.TarSink(1)
+    else:
+        if os.path.isfile(path) and os.path.getsize(path):
+            raise RootlessError(f"{kind} doesn't support modifying existing images")
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        sink, made = save.TarSink(fd), path
+    try:
+        save.save(
+            engine.images,
+            wanted,
+            kind,
+            sink,
+            uncompressed=inv.flag("uncompressed"),
+            compress_dir=inv.flag("compress"),
+        )
+    except BaseException:
+        if made:
+            os.unlink(made)
+        raise
+    return 0
+
+
+def _wanted(store: ImageStore, texts: list[str], several: bool) -> list[Wanted]:
+    from rootless.image.save import Wanted
+
+    found: dict[str, Wanted] = {}
+    for text in texts:
+        image = store.lookup(text)
+        name = store.resolve(text)
+        one = found.setdefault(image.id, Wanted(image, []))
+        if name is not None and name not in one.names and "@" not in name:
+            one.names.append(name)
+    return list(found.values())
+
+
+def check(inv: Invocation) -> None:
+    if not inv.args:
+        raise Usage("need at least 1 argument")
+    kind = inv.text("format")
+    if inv.given("compress") and kind != "docker-dir":
+        raise Usage("--compress can only be set when --format is 'docker-dir'")
+    if kind not in FORMATS:
+        raise Usage(f"format value must be one of {' '.join(FORMATS)}")
+    if inv.flag("uncompressed") and not kind.startswith("oci"):
+        raise Usage("--uncompressed can only be set when --format is 'oci-dir' or 'oci-archive'")
+
+
+COMMAND = Command(
+    "[options] IMAGE [IMAGE...]",
+    main,
+    (
+        Option("compress", "bool", "Compress the layers of a docker-dir"),
+        Option(
+            "format",
+            "str",
+            "Format: " + ", ".join(FORMATS),
+            default="docker-archive",
+        ),
+        Option(
+            "multi-image-archive", "bool", "Take every further name for an image to save", short="m"
+        ),
+        Option("output", "str", "Write to this file or folder", short="o", metavar="path"),
+        Option("quiet", "bool", "Show no progress", short="q"),
+        Option("uncompressed", "bool", "Leave the layers uncompressed"),
+    ),
+    args=check,
+    description="Writes images into an archive that load, podman and docker read.",
+    examples=("save -o debian.tar debian", "save --format oci-archive debian > debian.oci.tar"),
+    complete="images",
+)

@@ -1,0 +1,164 @@
+"""Which image is built on which, what keeps an image, and how images are untagged, removed and pruned.
+
+The rules are Podman's (libimage): a name among several is only taken away; the last one takes the image with it, and
+then every nameless parent that nothing else needs. Whoever calls says which containers use which images.
+"""
+
+from __future__ import annotations
+
+from rootless.errors import RootlessError
+from rootless.image.store import Image, ImageInUse, ImageStore, ImageUnknown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    Users = Mapping[str, list[str]]  # image id → ids of its containers
+
+
+class Removed:
+    """What a removal did."""
+
+    __slots__ = ("deleted", "untagged")
+
+    def __init__(self) -> None:
+        self.untagged: list[str] = []
+        self.deleted: list[str] = []
+
+
+class Family:
+    """Parents and children among images: a child has its parent's layers and history, and more of either."""
+
+    def __init__(self, images: Iterable[Image]) -> None:
+        self.images = list(images)
+
+    def parent(self, image: Image) -> Image | None:
+        """The nearest image that this one was built on."""
+        best: Image | None = None
+        for other in self.images:
+            if _is_built_on(image, other) and (
+                best is None or len(other.history) > len(best.history)
+            ):
+                best = other
+        return best
+
+    def children(self, image: Image) -> list[Image]:
+        return [other for other in self.images if _is_built_on(other, image)]
+
+
+def _is_built_on(child: Image, parent: Image) -> bool:
+    if child.id == parent.id or not parent.layers:
+        return False
+    mine, theirs = child.history, parent.history
+    if len(mine) <= len(theirs) or child.layers[: len(parent.layers)] != parent.layers:
+        return False
+    return mine[: len(theirs)] == theirs
+
+
+def remove(
+    store: ImageStore,
+    text: str,
+    users: Users,
+    *,
+    force: bool = False,
+    prune_parents: bool = True,
+    remove_container: Callable[[str], None] | None = None,
+) -> Removed:
+    """Remove an image by name or id, or only that name of it; collect() then frees what nobody needs."""
+    image = store.lookup(text)
+    by_name = store.resolve(text)
+    names = list(image.names)
+    done = Removed()
+    if by_name is None and len(names) > 1 and not force:
+        raise RootlessError(
+            f'unable to delete image "{image.id}" by ID with more than one tag ({", ".join(names)}): please force removal'
+        )
+    if image.read_only and (by_name is None or not _is_own_name(store, by_name)):
+        raise RootlessError(f"cannot remove read-only image {text}")
+    if by_name is not None and len(names) > 1:
+        store.untag(by_name)
+        done.untagged.append(by_name)
+        return done
+    keepers = users.get(image.id, [])
+    if keepers:
+        if not force or remove_container is None:
+            raise ImageInUse(
+                f"image used by {keepers[0]}: image is in use by a container: consider listing external containers "
+                "and force-removing image"
+            )
+        for container in keepers:
+            remove_container(container)
+    done.untagged += names
+    _delete(store, image, users, done, prune_parents)
+    return done
+
+
+def _is_own_name(store: ImageStore, name: str) -> bool:
+    import os
+
+    return os.path.exists(store._name_path(store.root, name))
+
+
+def _delete(
+    store: ImageStore, image: Image, users: Users, done: Removed, prune_parents: bool
+) -> None:
+    family = Family(store.list())
+    parent = family.parent(image)
+    # As in Podman: with children its layers stay, so it is not told as deleted.
+    if not family.children(image):
+        done.deleted.append(image.id)
+    store.forget(image)
+    if (
+        prune_parents
+        and parent is not None
+        and not parent.names
+        and not parent.read_only
+        and not users.get(parent.id)
+        and len(family.children(parent)) == 1
+    ):
+        _delete(store, parent, users, done, prune_parents)
+
+
+def prune(
+    store: ImageStore,
+    users: Users,
+    *,
+    everything: bool = False,
+    wanted: Callable[[Image], bool] = lambda image: True,
+) -> list[str]:
+    """Remove nameless images, or `everything` that no container uses; return their ids."""
+    deleted: list[str] = []
+    while True:
+        family = Family(store.list())
+        again = False
+        for image in family.images:
+            if image.read_only or users.get(image.id) or (image.names and not everything):
+                continue
+            if family.children(image) and not everything:
+                continue
+            if image.is_host and not image.names:
+                continue  # collect() knows when these go
+            if not wanted(image):
+                continue
+            store.forget(image)
+            deleted.append(image.id)
+            again = not everything
+        if not again:
+            return deleted
+
+
+def untag(store: ImageStore, text: str, names: list[str]) -> None:
+    """Take the given names, or every one, from an image."""
+    image = store.lookup(text)
+    if not names:
+        for name in image.names:
+            store.untag(name)
+        return
+    resolved = []
+    for name in names:
+        found = store.resolve(name)
+        if found is None or found not in image.names:
+            raise ImageUnknown(f"{name}: tag not known")
+        resolved.append(found)
+    for name in resolved:
+        store.untag(name)
