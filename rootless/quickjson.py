@@ -12,7 +12,6 @@ from _json import encode_basestring, encode_basestring_ascii, make_encoder, make
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from collections.abc import Callable
     from typing import Any, NoReturn
 
 _SPACE = " \t\n\r"
@@ -83,9 +82,7 @@ def dumps(
         out: list[str] = []
         _write(value, "\n", step, (item, key, sort_keys, string), out.append)
         return "".join(out)
-    encode: Any = make_encoder(
-        {}, _refuse, string, None, key, item, sort_keys, False, False
-    )
+    encode: Any = make_encoder({}, _refuse, string, None, key, item, sort_keys, False, False)
     return "".join(encode(value, 0))
 
 

@@ -59,36 +59,49 @@ def report(error: RootlessError) -> None:
         pass  # nobody is listening
 
 
-def table(rows: Iterable[Sequence[str]], *, padding: int = 2, minimum: int = 12) -> str:
-    """Rows as aligned columns, the last one unpadded, as Go's tabwriter with Podman's settings lays them out."""
-    grid = [[_one_line(cell) for cell in row] for row in rows]
-    widths: list[int] = []
-    for row in grid:
-        for at, cell in enumerate(row[:-1]):
-            if at == len(widths):
-                widths.append(minimum)
-            widths[at] = max(widths[at], len(cell) + padding)
-    return "".join(
-        "".join(cell.ljust(widths[at]) for at, cell in enumerate(row[:-1]))
-        + (row[-1] if row else "")
-        + "\n"
-        for row in grid
+def table(rows: Iterable[Sequence[str]]) -> str:
+    """Rows as aligned columns; line ends and tabs within a cell are escaped."""
+    return columns("".join("\t".join(_one_line(cell) for cell in row) + "\n" for row in rows))
+
+
+def columns(text: str, *, minimum: int = 12, padding: int = 2) -> str:
+    """Align cells that end with tabs, as Go's text/tabwriter with Podman's settings.
+
+    What follows a line's last tab is in no column. A column is a block of consecutive lines that have it.
+    """
+    lines = [line.split("\t") for line in text.split("\n")]
+    widths: list[list[int]] = [[0] * (len(cells) - 1) for cells in lines]
+    deepest = max(len(cells) for cells in widths)
+    for column in range(deepest):
+        start = 0
+        while start < len(lines):
+            if len(widths[start]) <= column:
+                start += 1
+                continue
+            end = start
+            while end < len(lines) and len(widths[end]) > column:
+                end += 1
+            width = max(minimum, max(len(lines[at][column]) for at in range(start, end)) + padding)
+            for at in range(start, end):
+                widths[at][column] = width
+            start = end
+    return "\n".join(
+        "".join(cell.ljust(width) for cell, width in zip(cells, sizes, strict=False)) + cells[-1]
+        for cells, sizes in zip(lines, widths, strict=True)
     )
 
 
 def _one_line(text: str) -> str:
-    return (
-        text
-        if "\n" not in text and "\t" not in text
-        else text.replace("\n", "\\n").replace("\t", "\\t")
-    )
+    if "\n" not in text and "\t" not in text:
+        return text
+    return text.replace("\n", "\\n").replace("\t", "\\t")
 
 
 def to_json(value: Any, indent: int = 4) -> str:
     """JSON as Podman prints it: indented, non-ASCII text as it is, and <, > and & escaped as Go does."""
-    import json
+    from rootless import quickjson
 
-    text = json.dumps(
+    text = quickjson.dumps(
         value, indent=indent or None, ensure_ascii=False, separators=None if indent else (",", ":")
     )
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -59,9 +59,9 @@ class _Bad(Exception):
 
 
 def _json(value: Any) -> str:
-    import json
+    from rootless import quickjson
 
-    return json.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
+    return quickjson.dumps(_plain(value), ensure_ascii=False, separators=(",", ":"))
 
 
 def _plain(value: Any) -> Any:
@@ -76,7 +76,9 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
         return int(value)
-    return value if value is None or isinstance(value, (str, int, float)) else str(value)
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    return value.go_json() if hasattr(value, "go_json") else str(value)
 
 
 def _join(values: list[str], separator: str) -> str:
@@ -448,6 +450,8 @@ class _Run:
         self, value: Any, name: str, node: Node, args: tuple[Any, ...], *, has_args: bool
     ) -> Any:
         if isinstance(value, dict):
+            if isinstance(value, Struct) and name in value.methods:
+                return self.method(value.methods[name], name, node, args)
             if name in value:
                 found = value[name]
                 if callable(found):

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 
 class Struct(dict):  # type: ignore[type-arg]
     """A dictionary with a fixed set of fields; `go_type` names it in messages."""
 
-    __slots__ = ("go_type",)
+    __slots__ = ("go_type", "methods")
 
-    def __init__(self, fields: Any = (), go_type: str = "struct") -> None:
+    def __init__(
+        self,
+        fields: Any = (),
+        go_type: str = "struct",
+        methods: dict[str, Callable[..., Any]] | None = None,
+    ) -> None:
         super().__init__(fields)
         self.go_type = go_type
+        #: What a template finds before the fields; JSON has the fields only.
+        self.methods = methods or {}
 
 
 class _Missing:
