@@ -113,7 +113,8 @@ def main(words: list[str] | None = None) -> int:
 
             return help.complete()
         status = _run(words)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status
     except BrokenPipeError:
         # As other Unix tools do it: whoever read our output has seen enough. Python flushes standard output once more

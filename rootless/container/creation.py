@@ -12,6 +12,8 @@ from rootless.container.names import random_name
 from rootless.container.spec import stop_signal
 from rootless.errors import RootlessError
 from rootless.files import make_private_dir, write_atomic
+from rootless.linux.idmap import IdMap, to_container, to_host
+from rootless.linux.userns import fork_in_userns
 from rootless.state import check_name, new_id
 
 TYPE_CHECKING = False
@@ -68,10 +70,13 @@ def create(
         exposed = [*(config.get("ExposedPorts") or {}), *options.expose]
         record["ports"] = network.settle_ports(options.publish, exposed, options.publish_all)
     record["log_path"] = options.log_path or f"{table.path(identity)}/ctr.log"
+    idmap = engine.idmap
+
     def fill(folder: str) -> None:
         for name in ("upper", "work", "rootfs"):
             os.mkdir(f"{folder}/{name}", 0o700)
         os.chmod(f"{folder}/upper", 0o755)
+        give_to_root(engine, folder, idmap)
 
     if any(mount["type"] == "volume" for mount in record["mounts"]):
         from rootless.container.volumes import Claim
@@ -84,6 +89,27 @@ def create(
         write_atomic(options.cidfile, identity.encode(), 0o644)
     events.container_event(engine, record, "create")
     return record
+
+
+def give_to_root(engine: Engine, folder: str, idmap: IdMap) -> None:
+    """The writable layer belongs to the container's root. That is the user; where it is not, only root may give."""
+    uid, gid = to_host(idmap.uids, 0), to_host(idmap.gids, 0)
+    if uid is None or gid is None or (uid, gid) == (os.geteuid(), os.getegid()):
+        return
+    if os.geteuid() == 0:
+        for name in ("upper", "work"):
+            os.chown(f"{folder}/{name}", uid, gid)
+        return
+    inside = to_container(engine.idmap.uids, uid), to_container(engine.idmap.gids, gid)
+    if inside[0] is None or inside[1] is None:
+        raise RootlessError(f"the container's root is host id {uid}:{gid}, which is none of this user's")
+    owner = (inside[0], inside[1])
+
+    def give() -> None:
+        for name in ("upper", "work"):
+            os.chown(f"{folder}/{name}", *owner)
+
+    fork_in_userns(engine.idmap, give).wait()
 
 
 def check_rootfs(options: CreateOptions) -> None:

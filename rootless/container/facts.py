@@ -37,7 +37,7 @@ _INIT_PROGRAMS = ("/usr/bin/catatonit", "/usr/libexec/podman/catatonit", "/usr/l
 class Preparation:
     """One start, ready to be forked."""
 
-    __slots__ = ("options", "spec", "root", "network", "cgroup", "hook", "poststop", "preserve_fds", "descriptors")
+    __slots__ = ("options", "spec", "root", "network", "cgroup", "preserve_fds", "descriptors")
 
     def __init__(self, options: CreateOptions, spec: dict[str, Any], root: Root) -> None:
         self.options = options
@@ -45,8 +45,6 @@ class Preparation:
         self.root = root
         self.network: Callable[[int], Any] | None = None
         self.cgroup: Any = None
-        self.hook: Callable[[str], None] | None = None
-        self.poststop: Callable[[str], None] | None = None
         self.preserve_fds = options.preserve_fds
         self.descriptors: list[int] = []
 
@@ -94,6 +92,11 @@ def prepare(engine: Engine, record: dict[str, Any]) -> Preparation:
     host.files.update(files)
     host.cgroups_path = f"/rootless-{identity}"
     spec = make_spec(options, config, host)
+    hooks_dirs = engine.settings.get("hooks-dir") or engine.config.texts("engine", "hooks_dir")
+    if any(os.path.isdir(one) for one in hooks_dirs):
+        from rootless.container.hooks import add_hooks
+
+        add_hooks(spec, hooks_dirs, options.annotations, bool(options.mounts))
     preparation = Preparation(options, spec, root_of(engine, record, image, options))
     preparation.cgroup = plan_cgroup(engine, identity, options, spec)
     if link.plan.own_netns and link.plan.mode != "none":

@@ -27,7 +27,7 @@ from rootless.errors import InvalidState, RootlessError
 from rootless.files import write_atomic
 from rootless.linux.prctl import set_name, set_title
 from rootless.linux.process import start_time
-from rootless.runtime import attach
+from rootless.runtime import attach, hooks
 from rootless.runtime.attach import Link
 from rootless.runtime.launch import Launch
 from rootless.runtime.monitor import Monitor, exit_code, leave_session
@@ -172,7 +172,8 @@ class Supervisor:
             preserve_fds=self.preparation.preserve_fds,
             in_root=preparer(self.options),
             cache=self.engine.paths.cache,
-            hook=self.preparation.hook,
+            identity=self.identity,
+            bundle=self.engine.containers.path(self.identity),
         )
         try:
             launch.create()
@@ -227,11 +228,18 @@ class Supervisor:
         if self.options.pidfile:
             write_atomic(self.options.pidfile, str(launch.pid).encode(), 0o644)
         monitor.tell(attach.RUNNING, str(launch.pid).encode())
+        self._hooks("poststart", "running", launch.pid)
         if self.options.timeout:
             monitor.after(self.options.timeout, lambda: monitor.kill(_KILL))
         if self.network is not None and self.network.helper_pidfd() >= 0:
             monitor.watch(self.network.helper_pidfd(), 1, self._helper_died)
         return monitor.serve()
+
+    def _hooks(self, moment: str, status: str, pid: int) -> None:
+        spec = self.preparation.spec
+        if hooks.has(spec, moment):
+            bundle = self.engine.containers.path(self.identity)
+            hooks.run_leniently(spec, moment, hooks.state_document(spec, self.identity, bundle, status, pid))
 
     def _helper_died(self, fd: int) -> None:
         """The network helper's end is told in the log and the record; the container goes on without a network."""
@@ -288,8 +296,7 @@ class Supervisor:
         table = self.engine.containers
         table.write_state(self.identity, state)
         events.container_event(self.engine, self.record, "died", ContainerExitCode=code)
-        if self.preparation.poststop is not None:
-            self.preparation.poststop(self.identity)
+        self._hooks("poststop", "stopped", 0)
         if self._restarts(code):
             self.restarts += 1
             live = table.read_live(self.identity)

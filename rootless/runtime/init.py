@@ -565,7 +565,7 @@ def set_ids(uid: int, gid: int, groups: list[int] | None) -> None:
         try:
             os.setgroups(groups)
         except PermissionError:
-            if groups:
+            if not {gid}.issuperset(groups):
                 raise SetupError(
                     f"supplementary groups {groups}: setgroups is denied where one id is mapped", stage="process",
                     hint="--group-add needs subordinate ids in /etc/subgid",

@@ -13,7 +13,7 @@ import os
 
 from rootless.errors import RootlessError, SetupError
 from rootless.linux import signal
-from rootless.linux.idmap import IdMap, write_id_maps
+from rootless.linux.idmap import IdMap, write_id_maps, write_nested_maps
 from rootless.linux.prctl import PR_SET_DUMPABLE, prctl
 from rootless.linux.sched import (
     CLONE_NEWCGROUP,
@@ -29,7 +29,7 @@ from rootless.linux.sched import (
     setns,
 )
 from rootless.linux.userns import refused
-from rootless.runtime import seccomp, sync
+from rootless.runtime import hooks, seccomp, sync
 from rootless.runtime.init import Init, Plan
 
 TYPE_CHECKING = False
@@ -65,8 +65,8 @@ class Launch:
     """One start of a container's init."""
 
     __slots__ = (
-        "spec", "root", "stdio", "preserve_fds", "in_root", "cache", "die_with_parent", "hook", "pid", "console",
-        "_listener", "_channel",
+        "spec", "root", "stdio", "preserve_fds", "in_root", "cache", "die_with_parent", "identity", "bundle", "pid", "console",
+        "outer", "_listener", "_channel",
     )  # fmt: skip
 
     def __init__(
@@ -79,7 +79,9 @@ class Launch:
         in_root: Callable[[dict[str, Any]], None] | None = None,
         cache: str = "",
         die_with_parent: bool = True,
-        hook: Callable[[str], None] | None = None,
+        identity: str = "",
+        bundle: str = "",
+        outer: tuple[int, IdMap] | None = None,
     ) -> None:
         self.spec = spec
         self.root = root
@@ -88,7 +90,9 @@ class Launch:
         self.in_root = in_root
         self.cache = cache  # folder of compiled seccomp filters
         self.die_with_parent = die_with_parent
-        self.hook = hook
+        self.identity = identity
+        self.bundle = bundle
+        self.outer = outer  # a user namespace to make the container's in: its descriptor and map (user networks)
         self.pid = 0
         self.console = -1
         self._listener: seccomp.Listener | None = None
@@ -114,7 +118,8 @@ class Launch:
             filter_flags=seccomp.load_flags(section) if section else 0,
             new_namespaces=frozenset(new),
             die_with_parent=self.die_with_parent,
-            hook=self.hook,
+            identity=self.identity,
+            bundle=self.bundle,
             listener=self._listener,
         )
         flags = 0
@@ -124,7 +129,7 @@ class Launch:
         ours, theirs = sync.Channel.pair()
         self._channel = ours
         try:
-            if joined:
+            if joined or self.outer:
                 self._create_through_stage(plan, flags, joined, ours, theirs)
             else:
                 pid = self._clone(flags)
@@ -138,7 +143,8 @@ class Launch:
             if "user" in new:
                 if idmap is None:
                     raise SetupError("linux.uidMappings: a new user namespace needs them", stage="id map")
-                write_id_maps(self.pid, idmap)
+                if self.outer is None:
+                    write_id_maps(self.pid, idmap)
         except BaseException:
             self.abort()
             raise
@@ -154,10 +160,22 @@ class Launch:
             kind, data, fd = channel.receive()
             if kind == sync.CONSOLE:
                 self.console = fd
+            elif kind == sync.MOUNTED:
+                self._call_hooks(channel)
             elif kind == sync.PREPARED:
                 return
             else:
                 raise self._failure(kind, data)
+
+    def _call_hooks(self, channel: sync.Channel) -> None:
+        state = hooks.state_document(self.spec, self.identity, self.bundle, "creating", self.pid)
+        try:
+            hooks.run(self.spec, "prestart", {**state, "status": "created"})
+            hooks.run(self.spec, "createRuntime", {**state, "status": "created"})
+        except BaseException:
+            self.abort()
+            raise
+        channel.send(sync.HOOKED)
 
     def start(self) -> None:
         """Let the user's program begin; raises CommandNotFound and its kin, or returns when it runs."""
@@ -269,6 +287,8 @@ class Launch:
                 joins_pid = False
                 # Not dumpable: a process of the joined namespace may not trace this one nor see its descriptors.
                 prctl(PR_SET_DUMPABLE, 0)
+                if self.outer:
+                    setns(self.outer[0], CLONE_NEWUSER)
                 for kind, fd in joined:
                     try:
                         setns(fd, NAMESPACES[kind])
@@ -286,6 +306,9 @@ class Launch:
                 pid = self._clone(flags | CLONE_PARENT)
                 if pid == 0:
                     _init(plan, theirs)
+                if self.outer and plan.idmap is not None and flags & CLONE_NEWUSER:
+                    # Only a process of the namespace's parent may write them, and as its root it needs no helper.
+                    write_nested_maps(pid, plan.idmap, self.outer[1])
                 theirs.send(sync.CREATED, str(pid).encode())
                 status = 0
             except BaseException as error:

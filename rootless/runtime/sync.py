@@ -6,6 +6,7 @@
         ─── MAPPED ────────────────────────────►  becomes root of its namespace, opens bind sources
     starts the network helper                     makes the root file system, leaves the host's
         ◄── CONSOLE + descriptor (with -t) ─────
+        ◄── MOUNTED, HOOKED ──► (only where there are hooks for that moment)
         ◄── PREPARED ───────────────────────────
     waits for the network, records the pid
         ─── START ─────────────────────────────►  limits, ids, capabilities, seccomp, execve
@@ -25,6 +26,8 @@ from rootless.linux import sockets as socket
 MAPPED = b"m"
 CREATED = b"c"
 CONSOLE = b"t"
+MOUNTED = b"o"
+HOOKED = b"h"
 PREPARED = b"p"
 START = b"s"
 FAILED = b"f"

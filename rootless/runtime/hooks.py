@@ -1,0 +1,118 @@
+"""OCI hooks (runtime-spec config.md, "POSIX-platform Hooks"): programs called at moments of a container's life.
+
+Each gets the container's state on its standard input. One that fails makes creating or starting fail, with its own
+last words; poststart and poststop only warn.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+
+from rootless import log
+from rootless import quickjson as json
+from rootless.errors import SetupError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_SAID = 4096  # bytes of a failing hook's standard error that its message carries
+
+
+def state_document(spec: dict[str, Any], identity: str, bundle: str, status: str, pid: int) -> dict[str, Any]:
+    """The state that a hook is given (runtime.md, "State")."""
+    document: dict[str, Any] = {
+        "ociVersion": spec.get("ociVersion", "1.2.0"),
+        "id": identity,
+        "status": status,
+        "bundle": bundle,
+    }
+    if pid:
+        document["pid"] = pid
+    if spec.get("annotations"):
+        document["annotations"] = spec["annotations"]
+    return document
+
+
+def run(spec: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
+    """Call the hooks of one moment in their order; raises SetupError for the first that fails."""
+    for hook in (spec.get("hooks") or {}).get(moment) or []:
+        _call(hook, moment, state)
+
+
+def run_leniently(spec: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
+    """Call them all, and only warn of those that fail: poststart and poststop."""
+    for hook in (spec.get("hooks") or {}).get(moment) or []:
+        try:
+            _call(hook, moment, state)
+        except SetupError as error:
+            log.warn(error.message)
+
+
+def has(spec: dict[str, Any], *moments: str) -> bool:
+    hooks = spec.get("hooks") or {}
+    return any(hooks.get(moment) for moment in moments)
+
+
+def _call(hook: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
+    path: str = hook["path"]
+    environment = dict(entry.partition("=")[::2] for entry in hook.get("env") or [])
+    data = json.dumps(state).encode()
+    input_read, input_write = os.pipe2(os.O_CLOEXEC)
+    error_read, error_write = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid = os.posix_spawn(
+            path,
+            hook.get("args") or [path],
+            environment,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, input_read, 0),
+                (os.POSIX_SPAWN_DUP2, error_write, 1),
+                (os.POSIX_SPAWN_DUP2, error_write, 2),
+            ],
+            setsigdef=[13],
+        )
+    except OSError as error:
+        os.close(input_write)
+        os.close(error_read)
+        raise SetupError(f"{moment} hook {path}: {os.strerror(error.errno or 0).lower()}", stage="hooks") from error
+    finally:
+        os.close(input_read)
+        os.close(error_write)
+    try:
+        os.write(input_write, data)  # a state is smaller than a pipe
+    except BrokenPipeError:
+        pass  # a hook need not read it
+    os.close(input_write)
+    try:
+        status = _wait(pid, hook.get("timeout") or 0)
+        said = b""
+        os.set_blocking(error_read, False)
+        try:
+            said = os.read(error_read, _SAID)
+        except BlockingIOError:
+            pass
+    finally:
+        os.close(error_read)
+    words = " ".join(said.decode("utf-8", "replace").split())
+    if status is None:
+        raise SetupError(f"{moment} hook {path}: did not end within {hook['timeout']} seconds", stage="hooks")
+    if status:
+        raise SetupError(f"{moment} hook {path}: exit status {status}{': ' + words if words else ''}", stage="hooks")
+
+
+def _wait(pid: int, timeout_s: float) -> int | None:
+    """The exit status, or None where the time was up and the hook has been killed."""
+    if timeout_s > 0:
+        pidfd = os.pidfd_open(pid)
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            if not poll.poll(int(timeout_s * 1000)):
+                os.kill(pid, 9)
+                os.waitpid(pid, 0)
+                return None
+        finally:
+            os.close(pidfd)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
