@@ -58,24 +58,30 @@ def _name() -> str:
 def _running(side: Side) -> Iterator[str]:
     name = _name()
     side.ok("run", "--detach", "--network", "none", "--name", name, IMAGE, *WAITER)
-    yield name
-    side.ok("rm", "--force", "--time", "0", name)
+    try:
+        yield name
+    finally:
+        side.ok("rm", "--force", "--time", "0", name)
 
 
 @contextlib.contextmanager
 def _stopped_with_log(side: Side) -> Iterator[str]:
     name = _name()
     side.ok("run", "--network", "none", "--name", name, IMAGE, "seq", "100")
-    yield name
-    side.ok("rm", "--force", name)
+    try:
+        yield name
+    finally:
+        side.ok("rm", "--force", name)
 
 
 @contextlib.contextmanager
 def _hundred(side: Side) -> Iterator[str]:
     names = [_name() for _ in range(100)]
-    _start_all(side, names)
-    yield names[0]
-    side.ok("rm", "--force", "--time", "0", *names)
+    try:
+        _start_all(side, names)
+        yield names[0]
+    finally:
+        side.ok("rm", "--force", "--ignore", "--time", "0", *names)
 
 
 def _start_all(side: Side, names: list[str]) -> float:
@@ -151,15 +157,15 @@ def _parallel(side: Side, _: str) -> float:
 
 def _memory(network: tuple[str, ...]) -> Callable[[Side, str], float]:
     def measure(side: Side, _: str) -> float:
-        before, _lines = side.pss_kib()
+        before = set(side.engine.processes())
         name = _name()
         side.ok("run", "--detach", "--name", name, *network, IMAGE, *WAITER)
-        # The payload is the same on either side; podman's pause process stays for good and is in `before`.
-        after, lines = side.pss_kib(skip=("trap 'exit 0' TERM", "sleep 100000"))
+        # The payload is the same on either side. Podman's pause process is there once for all containers.
+        total, lines = side.pss_kib(before, skip=("sh -c trap", "sleep 100000", "catatonit -P"))
         for line in lines if os.environ.get("BENCH_VERBOSE") else ():
             print(f"  {side.name}: {line}")
         side.ok("rm", "--force", "--time", "0", name)
-        return float(after - before)
+        return float(total)
 
     return measure
 

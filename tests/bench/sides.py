@@ -52,11 +52,11 @@ class Side:
     def ok(self, *args: str) -> str:
         return self.engine.ok(*args, timeout=300)
 
-    def pss_kib(self, skip: tuple[str, ...] = ()) -> tuple[int, list[str]]:
-        """The memory of every process of this side in KiB, shared pages by their share, with a line for each process."""
+    def pss_kib(self, but: set[int], skip: tuple[str, ...] = ()) -> tuple[int, list[str]]:
+        """The memory of this side's processes in KiB, shared pages by their share, with a line for each process."""
         total, lines = 0, []
-        for pid, text in sorted(self.engine.processes().items()):
-            if any(word in text for word in skip):
+        for pid, text in self.engine.processes().items():
+            if pid in but or any(text.startswith(word) for word in skip):
                 continue
             kib, how = _memory(pid)
             total += kib

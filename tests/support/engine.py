@@ -21,6 +21,8 @@ from tests.support import host
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TIMEOUT_S = float(os.environ.get("ROOTLESS_TEST_TIMEOUT", "60"))
+# How our network helpers are called and nobody else's: by descriptors, not by paths.
+ORPHANS = ("--netns /proc/self/fd/1", "--api-socket=slirp4netns.sock")
 
 
 def command() -> list[str]:
@@ -162,29 +164,41 @@ class Engine:
     # -- what is left behind
 
     def processes(self) -> dict[int, str]:
-        """Every process that carries this engine's word in its command line, environment or mounts."""
+        """Every process that carries this engine's word in its command line, environment or mounts, and its children.
+
+        A network helper shows nobody its environment, and has no path of ours in its arguments: it is found as a child of
+        the monitor, or, when that is gone, as an orphan.
+        """
         word = self.word.encode()
-        found = {}
+        texts: dict[int, str] = {}
+        parents: dict[int, int] = {}
+        found: set[int] = set()
         for entry in os.scandir("/proc"):
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
+            pid = int(entry.name)
+            try:
+                text = Path(entry.path, "cmdline").read_bytes()
+                state, parent = Path(entry.path, "stat").read_text().rpartition(")")[2].split()[:2]
+                own = entry.stat().st_uid in (os.getuid(), 0)  # not dumpable: shown as root's
+            except OSError:
+                continue
+            if state in "ZX":
+                continue
+            texts[pid] = text.replace(b"\0", b" ").decode("utf-8", "replace").strip()
+            parents[pid] = int(parent)
+            if own and int(parent) == 1 and any(sign in texts[pid] for sign in ORPHANS):
+                found.add(pid)
             for file in ("cmdline", "environ", "mountinfo"):
                 try:
-                    carries = word in Path(entry.path, file).read_bytes()
+                    if word in Path(entry.path, file).read_bytes():
+                        found.add(pid)
+                        break
                 except OSError:
                     continue
-                if carries:
-                    try:
-                        text = Path(entry.path, "cmdline").read_bytes()
-                        state = Path(entry.path, "stat").read_text().rpartition(")")[2].split()[0]
-                    except OSError:
-                        break
-                    if state not in "ZX":
-                        found[int(entry.name)] = (
-                            text.replace(b"\0", b" ").decode("utf-8", "replace").strip()
-                        )
-                    break
-        return found
+        while more := {pid for pid, parent in parents.items() if parent in found} - found:
+            found |= more
+        return {pid: texts[pid] for pid in sorted(found)}
 
     def leaks(self, patience_s: float = 5) -> list[str]:
         """What is still there though no container is. Ending takes the kernel a moment, hence the patience."""
