@@ -71,6 +71,13 @@ class Link:
 
     def receive(self) -> tuple[bytes, bytes, list[int]]:
         """(kind, data, descriptors); kind is empty at the end."""
+        try:
+            return self._receive()
+        except ConnectionResetError:
+            # The other side ended with something of ours unread: told once, before its own last words (unix(7)).
+            return self._receive()
+
+    def _receive(self) -> tuple[bytes, bytes, list[int]]:
         data, ancillary, _, _ = self.socket.recvmsg(65536, 256, socket.MSG_CMSG_CLOEXEC)
         return data[:1], data[1:], socket.descriptors(ancillary)
 
