@@ -66,6 +66,8 @@ def create(
         "stop_timeout": options.stop_timeout,
         "log_max_size": options.log_size or engine.config.number("containers", "log_size_max"),
     }
+    if options.userns or options.uidmap or options.gidmap or options.subuidname or options.subgidname:
+        _choose_ids(engine, options, record)
     if options.publish or options.publish_all:
         exposed = [*(config.get("ExposedPorts") or {}), *options.expose]
         record["ports"] = network.settle_ports(options.publish, exposed, options.publish_all)
@@ -110,6 +112,30 @@ def give_to_root(engine: Engine, folder: str, idmap: IdMap) -> None:
             os.chown(f"{folder}/{name}", *owner)
 
     fork_in_userns(engine.idmap, give).wait()
+
+
+def _choose_ids(engine: Engine, options: CreateOptions, record: dict[str, Any]) -> None:
+    """Record the id map where it is not the default one."""
+    from rootless.container.userns import choose
+    from rootless.linux.idmap import IdMap, to_container
+
+    taken = []
+    if options.userns.startswith("auto"):
+        for identity in engine.containers.ids():
+            other = engine.containers.read(identity)
+            if other.get("idmap") and (other["options"].get("userns") or "").startswith("auto"):
+                taken.append(IdMap.from_json(other["idmap"]))
+    idmap = choose(options, engine.idmap, os.geteuid(), os.getegid(), taken)
+    if idmap is None:
+        return
+    if to_container(idmap.uids, os.geteuid()) is None or to_container(idmap.gids, os.getegid()) is None:
+        # The layers' files belong to the user and the subordinate ids as the default mapping has them.
+        raise RootlessError(
+            f"--userns={options.userns or 'private'}: the image's files belong to {os.geteuid()}:{os.getegid()}, which is not "
+            "mapped, and shifting owners is not available in this version",
+            hint="use --userns=keep-id, or map id 0: --uidmap 0:0:1",
+        )
+    record["idmap"] = idmap.to_json()
 
 
 def check_rootfs(options: CreateOptions) -> None:

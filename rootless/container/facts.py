@@ -66,6 +66,10 @@ def prepare(engine: Engine, record: dict[str, Any]) -> Preparation:
     host.name = record["name"]
     idmap = IdMap.from_json(record["idmap"]) if record.get("idmap") else engine.idmap
     host.uids, host.gids = idmap.uids, idmap.gids
+    if options.userns.startswith("keep-id"):
+        from rootless.container.userns import keep_ids
+
+        host.keep_id = keep_ids(options, os.geteuid(), os.getegid())
     host.node = os.uname().nodename
     host.cgroup_version = cgroup_version()
     host.env = os.environ
