@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from rootless import quickjson as json
 from rootless.errors import RootlessError
 
 TYPE_CHECKING = False
