@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import array
 import errno
 import fcntl
 import os
+import struct
 import termios
 
 from rootless.errors import SetupError
@@ -23,7 +23,7 @@ def open_pty(devpts: int) -> tuple[int, int]:
     if fs.fd_fs_type(devpts) != fs.DEVPTS_SUPER_MAGIC:
         raise SetupError("terminal: /dev/pts of the container is no devpts", stage="terminal")
     master = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=devpts)
-    fcntl.ioctl(master, TIOCSPTLCK, array.array("i", [0]))
+    fcntl.ioctl(master, TIOCSPTLCK, bytes(4))
     slave: int = fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     return master, slave
 
@@ -36,7 +36,7 @@ def take_controlling(slave: int) -> None:
 def get_size(fd: int) -> tuple[int, int] | None:
     """(rows, columns), or None where `fd` is no terminal."""
     try:
-        size = array.array("H", fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8))
+        size = memoryview(fcntl.ioctl(fd, termios.TIOCGWINSZ, bytes(8))).cast("H")
     except OSError:
         return None
     return (size[0], size[1])
@@ -44,7 +44,7 @@ def get_size(fd: int) -> tuple[int, int] | None:
 
 def set_size(fd: int, rows: int, columns: int) -> None:
     try:
-        fcntl.ioctl(fd, termios.TIOCSWINSZ, array.array("H", [rows, columns, 0, 0]))
+        fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
     except OSError as error:
         if error.errno not in (errno.EIO, errno.ENOTTY):
             raise
