@@ -170,3 +170,8 @@ def truncate(text: str, width: int, mark: str = "...") -> str:
 def short_id(identity: str) -> str:
     """The first twelve digits of an id or digest."""
     return identity.removeprefix("sha256:")[:12]
+
+
+def clear_screen() -> None:
+    if is_terminal(1):
+        os.write(1, b"\033[2J\033[H")

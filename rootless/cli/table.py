@@ -292,6 +292,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "container wait": ("wait", "Wait for containers to end, and print their exit codes"),
     "exec": ("exec", "Run a further process in a running container"),
     "container exec": ("exec", "Run a further process in a running container"),
+    "ps": ("ps", "List containers"),
+    "container list": ("ps", "List containers"),
+    "container ps": ("ps", "List containers"),
     "version": ("version", "Show the version of the engine"),
     "volume create": ("volume:CREATE", "Create a volume"),
     "volume exists": ("volume:EXISTS", "Tell by the exit code whether a volume exists"),
@@ -304,6 +307,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "volume reload": ("volume:RELOAD", "Look for volumes of plugins"),
     "volume rm": ("volume:RM", "Remove volumes"),
     "volume unmount": ("volume:UNMOUNT", "End what volume mount began"),
+    "top": ("top", "Show the processes of a container"),
+    "container top": ("top", "Show the processes of a container"),
     "inspect": ("inspect", "Show all that is known of objects"),
     "container inspect": ("inspect:CONTAINER", "Show all that is known of containers"),
 }

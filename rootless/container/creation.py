@@ -60,6 +60,9 @@ def create(
         "created": time.time_ns(),
         "image": None if image is None else {"id": image.id, "name": image_name(image, options), "raw": options.image},
         "options": options.to_json(),
+        # What lists show without reading the image.
+        "command": options.command or ([] if options.entrypoint is not None else config.get("Cmd") or []),
+        "exposed": [*(config.get("ExposedPorts") or {}), *options.expose],
         "labels": {**(config.get("Labels") or {}), **options.labels},
         "mounts": plan(options.mounts, config.get("Volumes"), options.image_volume, _other_mounts(engine, options)),
         "stop_signal": stop_signal(options, config),
