@@ -75,6 +75,12 @@ def prepare(engine: Engine, record: dict[str, Any]) -> Preparation:
     host.env = os.environ
     host.rlimits = own_limits()
     host.scratch = folder
+    if options.tty:
+        from rootless.runtime.terminal import get_size
+
+        # Set before the process starts: what it draws first is drawn at the right size.
+        size = get_size(0)
+        host.console_size = (size[1], size[0]) if size else None
     if record.get("mounts"):
         find_mounts(engine, record, host)
     host.init_path = init_path(engine, options) if options.init else ""
