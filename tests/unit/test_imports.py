@@ -1,0 +1,86 @@
+"""Which modules a hot command may load. Names, not times, so that it never flickers.
+
+A command that needs one more says so here, and why it is worth what it costs.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+#: What reading a command line needs.
+FRONT_DOOR = frozenset(
+    """
+    __future__ os os.path stat _stat posixpath genericpath _collections_abc
+    rootless rootless.__main__ rootless.errors
+    rootless.cli rootless.cli.parse rootless.cli.table rootless.cli.options rootless.cli.output
+    """.split()
+)
+#: What finding and reading a container's record needs; ctypes (types, struct) for system calls that `os` has not.
+RECORDS = FRONT_DOOR | frozenset(
+    """
+    errno fcntl _json types struct _struct ctypes _ctypes ctypes._endian
+    rootless.config rootless.files rootless.log rootless.paths rootless.quickjson rootless.state
+    rootless.container rootless.container.engine rootless.container.status
+    rootless.linux rootless.linux.fs rootless.linux.libc rootless.linux.process rootless.linux.sched
+    """.split()
+)
+
+CASES: list[tuple[str, list[str], frozenset[str]]] = [
+    ("a mistake", ["ps", "--nonsense"], RECORDS | {"rootless.cli.ps"}),
+    ("version", ["version"], FRONT_DOOR | {"rootless.cli.version"}),
+    ("ps", ["ps"], RECORDS | {"rootless.cli.ps"}),
+    ("ps -a", ["ps", "-a", "--no-trunc"], RECORDS | {"rootless.cli.ps"}),
+    (
+        "ps --format",
+        ["ps", "--format", "{{.Names}}"],
+        RECORDS
+        | {"rootless.cli.ps", "rootless.cli.listing", "rootless.cli.template"}
+        | {"rootless.cli.template_parse", "rootless.cli.template_values"},
+    ),
+]
+
+PROBE = """
+import sys
+before = set(sys.modules)
+sys.path.append(sys.argv.pop(1))
+from rootless.__main__ import main
+try:
+    main(sys.argv[1:])
+finally:
+    sys.stderr.write("\\nLOADED " + " ".join(sorted(set(sys.modules) - before)))
+"""
+
+
+def loaded(words: list[str], home: Path) -> set[str]:
+    """The modules that a command has loaded at its end, in an empty store."""
+    (home / "run").mkdir(mode=0o700, exist_ok=True)
+    result = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", PROBE, str(ROOT), *words],
+        env={"HOME": str(home), "XDG_RUNTIME_DIR": str(home / "run"), "PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return set(result.stderr.rpartition("LOADED ")[2].split())
+
+
+@pytest.mark.parametrize(
+    ("words", "allowed"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
+def test_loads_no_more(words: list[str], allowed: frozenset[str], tmp_path: Path) -> None:
+    found = loaded(words, tmp_path)
+    assert "rootless.cli.parse" in found
+    assert sorted(found - allowed) == []
+
+
+def test_no_command_loads_typer_to_run(tmp_path: Path) -> None:
+    for words in (["ps"], ["version"], ["rm", "nobody"], ["run", "--frobnicate"]):
+        found = loaded(words, tmp_path)
+        assert found and not found & {"typer", "click", "rich", "re", "typing", "argparse"}
