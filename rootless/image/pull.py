@@ -18,6 +18,7 @@ from rootless.errors import NotFound, RegistryError, RootlessError, Usage
 from rootless.image import platform as platforms
 from rootless.image import policy, reference, registries, signatures
 from rootless.image.intake import IncomingLayer, Intake
+from rootless.image.parallel import run_all
 from rootless.image.platform import Platform
 from rootless.image.reference import Reference
 from rootless.image.registries import Endpoint
@@ -253,58 +254,27 @@ def fetch(
 
 
 class _Fetch:
-    """Fetches layers with several threads; the first error stops them all."""
+    """Fetches layers with several threads."""
 
     def __init__(self, registry: Registry, repository: str, reporter: Reporter) -> None:
         self._registry = registry
         self._repository = repository
         self._reporter = reporter
         self._lock = threading.Lock()
-        self._waiting: list[tuple[IncomingLayer, Descriptor]] = []
         self._streams: set[BlobStream] = set()
-        self._error: BaseException | None = None
+        self._stopped = False
 
     def run(self, layers: list[tuple[IncomingLayer, Descriptor]]) -> None:
         # The largest first: started last, it would run on alone at the end.
-        self._waiting = sorted(layers, key=lambda one: one[0].size)
-        threads = [
-            threading.Thread(target=self._work, name=f"fetch-{number}")
-            for number in range(min(_FETCHERS, len(layers)) - 1)
-        ]
+        order = sorted(layers, key=lambda one: -one[0].size)
         try:
-            for thread in threads:
-                thread.start()
-            self._work()
-            for thread in threads:
-                thread.join()
-        except BaseException as error:  # an interrupt arrives in this thread
-            self._fail(error)
-            for thread in threads:
-                if thread.ident is not None:
-                    thread.join()
-            raise
+            run_all(order, lambda one: self._one(*one), _FETCHERS, self._stop)
         finally:
             self._reporter.stop()
-        if self._error is not None:
-            raise self._error
 
-    def _work(self) -> None:
-        try:
-            while True:
-                with self._lock:
-                    if self._error is not None or not self._waiting:
-                        return
-                    layer, descriptor = self._waiting.pop()
-                self._one(layer, descriptor)
-        except BaseException as error:
-            self._fail(error)
-            if not isinstance(error, Exception):
-                raise
-
-    def _fail(self, error: BaseException) -> None:
+    def _stop(self) -> None:
         with self._lock:
-            # What the others fail of once they are stopped is not the reason.
-            self._error = self._error or error
+            self._stopped = True
             streams = list(self._streams)
         for stream in streams:
             stream.cancel()
@@ -334,7 +304,7 @@ class _Fetch:
         stream = self._registry.open_blob(self._repository, descriptor, offset)
         with self._lock:
             self._streams.add(stream)
-            if self._error is not None:
+            if self._stopped:
                 stream.cancel()
         buffer = memoryview(bytearray(_BUFFER_BYTES))
         try:

@@ -332,7 +332,14 @@ class Registry:
                 pass
         return False
 
-    def upload_blob(self, repository: str, digest: str, source: IO[bytes], size: int) -> None:
+    def upload_blob(
+        self,
+        repository: str,
+        digest: str,
+        source: IO[bytes],
+        size: int,
+        sent: Callable[[int], None] | None = None,
+    ) -> None:
         """Send a blob: in one piece, and after a broken connection in chunks that can be taken up again."""
         what = f"{self.host}/{repository}: uploading blob {digest}"
         start = source.tell()
@@ -341,9 +348,9 @@ class Registry:
             source.seek(start)
             try:
                 if attempt == 0:
-                    self._upload_whole(repository, digest, source, size, what)
+                    self._upload_whole(repository, digest, source, size, what, sent)
                 else:
-                    self._upload_chunks(repository, digest, source, start, size, what)
+                    self._upload_chunks(repository, digest, source, start, size, what, sent)
                 return
             except RegistryError as error:
                 # Some proxies refuse a large body outright; chunks get past them.
@@ -385,15 +392,30 @@ class Registry:
         ).close()
 
     def _upload_whole(
-        self, repository: str, digest: str, source: IO[bytes], size: int, what: str
+        self,
+        repository: str,
+        digest: str,
+        source: IO[bytes],
+        size: int,
+        what: str,
+        tell: Callable[[int], None] | None,
     ) -> None:
         location, _ = self._start_upload(repository, what)
         url = _with_query(location, {"digest": digest})
         headers = {"Content-Type": "application/octet-stream"}
-        self._call("PUT", url, (repository,), "pull,push", what, headers, source, size).close()
+        self._call(
+            "PUT", url, (repository,), "pull,push", what, headers, source, size, sent=tell
+        ).close()
 
     def _upload_chunks(
-        self, repository: str, digest: str, source: IO[bytes], start: int, size: int, what: str
+        self,
+        repository: str,
+        digest: str,
+        source: IO[bytes],
+        start: int,
+        size: int,
+        what: str,
+        tell: Callable[[int], None] | None,
     ) -> None:
         location, chunk_min = self._start_upload(repository, what)
         chunk = max(_CHUNK_BYTES, chunk_min)
@@ -407,7 +429,15 @@ class Registry:
             source.seek(start + sent)
             try:
                 with self._call(
-                    "PATCH", location, (repository,), "pull,push", what, headers, source, length
+                    "PATCH",
+                    location,
+                    (repository,),
+                    "pull,push",
+                    what,
+                    headers,
+                    source,
+                    length,
+                    sent=tell,
                 ) as response:
                     location = urljoin(response.url, response.header("Location", location))
                     sent += length
@@ -432,9 +462,8 @@ class Registry:
                 raise RegistryError(
                     f"{what}: the registry opened no upload (status {response.status})"
                 )
-            return urljoin(response.url, location), int(minimum) if minimum.isdigit() and len(
-                minimum
-            ) < 12 else 0
+            known = minimum.isdigit() and len(minimum) < 12
+            return urljoin(response.url, location), int(minimum) if known else 0
 
     def _upload_state(self, location: str, repository: str, what: str) -> tuple[str, int]:
         with self._call("GET", location, (repository,), "pull,push", what) as response:
@@ -530,6 +559,7 @@ class Registry:
         length: int | None = None,
         *,
         also_pull: str = "",
+        sent: Callable[[int], None] | None = None,
     ) -> Response:
         """Send a request with authorisation; raise for every status that is not a success."""
         self._find_base()
@@ -554,6 +584,7 @@ class Registry:
                 length=length,
                 insecure=self.insecure,
                 cert_host=self.host,
+                sent=sent,
             )
             if response.status != 401 or not at_home or attempt == 2:
                 break

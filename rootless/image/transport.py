@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 STALL_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 30.0
 _MAX_REDIRECTS = 8
+_SEND_BYTES = 4 << 20
 _CERT_ROOTS = ("/etc/containers/certs.d", "/etc/docker/certs.d")
 
 Body = bytes | IO[bytes] | None
@@ -147,27 +148,29 @@ class Transport:
         length: int | None = None,
         insecure: bool = False,
         cert_host: str = "",
+        sent: Callable[[int], None] | None = None,
     ) -> Response:
         """Send one request and follow where it leads.
 
         `secrets` are headers for the first host only. `cert_host` names the folder in certs.d, where it is not the
-        URL's host. `insecure` allows http and unknown certificates.
+        URL's host. `insecure` allows http and unknown certificates. `sent` is told of the bytes of a file that went out.
         """
         first = urlsplit(url)
         for _ in range(_MAX_REDIRECTS):
             parts = _checked(url, insecure)
             same_host = (parts.scheme, parts.netloc) == (first.scheme, first.netloc)
-            sent = {"User-Agent": self._user_agent, **(headers or {})}
+            outgoing = {"User-Agent": self._user_agent, **(headers or {})}
             if same_host:
-                sent.update(secrets or {})
+                outgoing.update(secrets or {})
             response = self._send(
                 method,
                 parts,
-                sent,
+                outgoing,
                 body,
                 length,
                 insecure,
                 cert_host if same_host and cert_host else parts.netloc,
+                sent,
             )
             target = response.header("Location")
             if response.status not in (301, 302, 303, 307, 308) or not target:
@@ -199,6 +202,7 @@ class Transport:
         length: int | None,
         insecure: bool,
         cert_host: str,
+        sent: Callable[[int], None] | None,
     ) -> Response:
         key = (parts.scheme, parts.netloc, insecure)
         proxy = self._proxy_for(parts)
@@ -230,7 +234,7 @@ class Transport:
                 if isinstance(body, bytes):
                     connection.send(body)
                 elif body is not None:
-                    _send_file(connection, body, length or 0)
+                    _send_file(connection, body, length or 0, sent or (lambda _: None))
                 sock = connection.sock  # given to the answer where it is the connection's last
                 raw = connection.getresponse()
             except (OSError, http.client.HTTPException, ValueError) as error:
@@ -417,17 +421,25 @@ def _checked(url: str, insecure: bool) -> SplitResult:
     return parts
 
 
-def _send_file(connection: http.client.HTTPConnection, body: IO[bytes], length: int) -> None:
+def _send_file(
+    connection: http.client.HTTPConnection,
+    body: IO[bytes],
+    length: int,
+    sent: Callable[[int], None],
+) -> None:
     sock = connection.sock
-    if type(sock) is socket.socket:
-        sock.sendfile(body, body.tell(), length)
-        return
+    plain = type(sock) is socket.socket
     while length > 0:
-        data = body.read(min(length, 1 << 18))
-        if not data:
+        if plain:
+            count = sock.sendfile(body, body.tell(), min(length, _SEND_BYTES))
+        else:
+            data = body.read(min(length, 1 << 18))
+            connection.send(data)
+            count = len(data)
+        if not count:
             raise ConnectionError("the file to send is shorter than it was")
-        connection.send(data)
-        length -= len(data)
+        length -= count
+        sent(count)
 
 
 def _unreachable(parts: SplitResult, error: OSError, proxy: SplitResult | None) -> ConnectionFailed:

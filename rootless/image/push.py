@@ -1,0 +1,406 @@
+"""Send an image that is here to a registry, an archive or a folder.
+
+A layer's blob goes out as it came, so that its digest, and the image's, stay the same wherever that is possible; what was
+never packed is packed on the way. A registry is asked first whether it has a blob, then whether it has it under another name.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+from rootless.errors import NotFound, RootlessError, Usage
+from rootless.image import reference, signatures
+from rootless.image.parallel import run_all
+from rootless.image.reference import Reference
+from rootless.image.registry import Registry
+from rootless.image.session import Reporter, Session
+from rootless.image.source import LayerSource, layers_of, manifest_of
+from rootless.image.store import Image, ImageStore
+from rootless.oci import manifest as documents
+from rootless.oci.digest import sha256
+from rootless.oci.manifest import Manifest
+from rootless.storage.unpack import Helper
+
+_SENDERS = 4
+_MOUNT_SOURCES = 4
+FORMATS = {"oci": documents.OCI_MANIFEST, "v2s2": documents.DOCKER_MANIFEST}
+_LAYER_TYPES = {
+    (documents.OCI_MANIFEST, ""): documents.OCI_LAYER,
+    (documents.OCI_MANIFEST, "gzip"): documents.OCI_LAYER_GZIP,
+    (documents.OCI_MANIFEST, "zstd"): documents.OCI_LAYER_ZSTD,
+    (documents.DOCKER_MANIFEST, ""): documents.DOCKER_LAYER,
+    (documents.DOCKER_MANIFEST, "gzip"): documents.DOCKER_LAYER_GZIP,
+}
+_CONFIG_TYPES = {
+    documents.OCI_MANIFEST: documents.OCI_CONFIG,
+    documents.DOCKER_MANIFEST: documents.DOCKER_CONFIG,
+}
+
+
+class PushOptions:
+    """What to make of the image on its way."""
+
+    __slots__ = (
+        "compress_dir",
+        "compression",
+        "force_compression",
+        "format",
+        "level",
+        "passphrase_file",
+        "sign_by",
+    )
+
+    def __init__(
+        self,
+        *,
+        format: str = "",
+        compression: str = "",
+        level: int | None = None,
+        force_compression: bool = False,
+        compress_dir: bool = False,
+        sign_by: str = "",
+        passphrase_file: str = "",
+    ) -> None:
+        if format and format not in FORMATS:
+            if format == "v2s1":
+                raise Usage("--format v2s1: docker's schema 1 is obsolete and not supported")
+            raise Usage(
+                f"unknown format {format!r}: choose on of the supported formats: 'oci', 'v2s2'"
+            )
+        if compression == "zstd:chunked":
+            raise Usage(
+                "--compression-format zstd:chunked: is not supported",
+                hint="zstd packs as well, without the chunks",
+            )
+        if compression not in ("", "gzip", "zstd"):
+            raise Usage(f"--compression-format: {compression!r} is neither gzip nor zstd")
+        if format == "v2s2" and compression == "zstd":
+            raise Usage("--format v2s2 knows no zstd layers", hint="use --format oci")
+        self.format = format
+        self.compression = compression
+        self.level = level
+        self.force_compression = force_compression
+        self.compress_dir = compress_dir
+        self.sign_by = sign_by
+        self.passphrase_file = passphrase_file
+
+
+def push(
+    store: ImageStore,
+    image: Image,
+    destination: str,
+    options: PushOptions,
+    reporter: Reporter,
+    session: Session,
+) -> str:
+    """Send an image to `[transport:]place`; return the digest of its manifest there."""
+    transport, rest = reference.split_transport(destination)
+    if transport in ("", "docker"):
+        ref = reference.parse_normalised(rest).with_default_tag()
+        if ref.digest:
+            raise Usage(
+                f"{destination}: cannot push to a digest",
+                hint="push to a tag, or to a name without one",
+            )
+        registry = session.for_push(ref)
+        digest = push_image(store, image, registry, ref.path, ref.tag, options, reporter)
+        if options.sign_by:
+            signature = signatures.sign(ref, digest, options.sign_by, options.passphrase_file)
+            signatures.store(ref, digest, signature)
+        return digest
+    if options.sign_by:
+        raise Usage(f"--sign-by: signatures are kept for registries only, not for {transport}:")
+    if transport == "containers-storage":
+        full = reference.parse_normalised(rest).with_default_tag()
+        store.tag(image, str(full))
+        return image.digest
+    return _save(store, image, transport, rest, destination, options)
+
+
+def _save(
+    store: ImageStore,
+    image: Image,
+    transport: str,
+    rest: str,
+    destination: str,
+    options: PushOptions,
+) -> str:
+    from rootless.image import save
+
+    kinds = {
+        "oci": "oci-dir",
+        "oci-archive": "oci-archive",
+        "docker-archive": "docker-archive",
+        "dir": "docker-dir",
+    }
+    if transport not in kinds:
+        raise Usage(f"{destination}: the {transport}: transport is not supported")
+    if options.compression == "zstd":
+        raise Usage(f"--compression-format zstd: not supported for {transport}:")
+    path, name = (
+        (rest, "") if transport == "dir" else (rest.partition(":")[0], rest.partition(":")[2])
+    )
+    if not path:
+        raise Usage(f"{destination}: no path")
+    if transport == "docker-archive" and name:
+        name = str(reference.parse_normalised(name).with_default_tag())
+    wanted = [save.Wanted(image, [name] if name else [])]
+    if transport in ("oci", "dir"):
+        save.save(
+            store,
+            wanted,
+            kinds[transport],
+            save.FolderSink(path),
+            compress_dir=options.compress_dir,
+        )
+        return image.digest
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        save.save(store, wanted, kinds[transport], save.TarSink(fd))
+    except BaseException:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(fd)
+    return image.digest
+
+
+def push_image(
+    store: ImageStore,
+    image: Image,
+    registry: Registry,
+    repository: str,
+    tag: str,
+    options: PushOptions,
+    reporter: Reporter,
+) -> str:
+    """Send an image's blobs and manifest; without a tag, the manifest is stored by its digest."""
+    with store.hold():
+        manifest = manifest_of(store, image)
+        plan = _Plan(store, image, manifest, registry, repository, options, reporter)
+        reporter.say("Getting image source signatures")
+        try:
+            descriptors = plan.send_layers()
+        finally:
+            reporter.stop()
+        config = image.config_bytes()
+        _send_bytes(registry, repository, manifest.config.digest, config, "config", reporter)
+        data, media_type = plan.manifest(descriptors, config)
+        reporter.say("Writing manifest to image destination")
+        return registry.push_manifest(repository, tag or sha256(data), data, media_type)
+
+
+def send_blob(
+    registry: Registry,
+    repository: str,
+    digest: str,
+    fd: int,
+    size: int,
+    kind: str,
+    reporter: Reporter,
+) -> None:
+    """Send the blob in an open file unless the registry has it; closes the file."""
+    progress = reporter.blob(kind, digest, size)
+    with open(fd, "rb", buffering=0) as source:
+        if registry.has_blob(repository, digest):
+            progress.done("skipped: already exists")
+            return
+        registry.upload_blob(repository, digest, source, size, progress.advance)
+    progress.done()
+
+
+def _send_bytes(
+    registry: Registry, repository: str, digest: str, data: bytes, kind: str, reporter: Reporter
+) -> None:
+    import io
+
+    progress = reporter.blob(kind, digest, len(data))
+    if registry.has_blob(repository, digest):
+        progress.done("skipped: already exists")
+        return
+    registry.upload_blob(repository, digest, io.BytesIO(data), len(data))
+    progress.done()
+
+
+class _Plan:
+    """How each layer goes out, and the manifest that says so."""
+
+    def __init__(
+        self,
+        store: ImageStore,
+        image: Image,
+        manifest: Manifest,
+        registry: Registry,
+        repository: str,
+        options: PushOptions,
+        reporter: Reporter,
+    ) -> None:
+        self._store = store
+        self._original = manifest
+        self._registry = registry
+        self._repository = repository
+        self._options = options
+        self._reporter = reporter
+        self._layers = layers_of(store, image)
+        self._sources = _mount_sources(store, registry.host, repository)
+        self._helper: Helper | None = None
+        self._once: dict[str, threading.Lock] = {
+            layer.diff_id: threading.Lock() for layer in self._layers
+        }
+
+    def _must_pack(self, layer: LayerSource) -> str:
+        """Return the packing that a layer is to be given anew; empty where it goes out as it is."""
+        wanted, has = self._options.compression, layer.descriptor.packing
+        if self._options.force_compression and (wanted or "gzip") != has:
+            return wanted or "gzip"
+        if not has:
+            return wanted or "gzip"
+        if self._options.format == "v2s2" and has == "zstd":
+            return "gzip"
+        if self._options.level is not None and self._options.force_compression:
+            return wanted or has
+        return ""
+
+    def send_layers(self) -> list[dict[str, Any]]:
+        """Send all layers; return their descriptors in order."""
+        found: list[dict[str, Any]] = [{} for _ in self._layers]
+
+        def send(number: int) -> None:
+            layer = self._layers[number]
+            # Two layers with one content: the second finds it in the registry.
+            with self._once[layer.diff_id]:
+                found[number] = self._send(layer)
+
+        order = sorted(range(len(self._layers)), key=lambda n: -self._layers[n].descriptor.size)
+        if any(self._must_pack(layer) or not layer.has_blob for layer in self._layers):
+            # The helper makes archives again out of unpacked layers; it is forked before any thread.
+            with self._store.helper() as helper:
+                self._helper = helper
+                run_all(order, send, _SENDERS)
+        else:
+            run_all(order, send, _SENDERS)
+        return found
+
+    def _send(self, layer: LayerSource) -> dict[str, Any]:
+        original = layer.descriptor
+        packing = self._must_pack(layer)
+        if not packing:
+            if original.is_foreign:
+                return original.raw  # it stays where its publisher keeps it
+            if self._is_there(original.digest, original.size):
+                return _descriptor(original.digest, original.size, original.packing)
+            if layer.exact:
+                self._upload(original.digest, self._open_exact(layer), original.size)
+                return _descriptor(original.digest, original.size, original.packing)
+            packing = original.packing or "gzip"
+        assert self._helper is not None
+        packed = layer.open_compressed(self._helper, packing, self._options.level)
+        if self._is_there(packed.digest, packed.size):
+            os.close(packed.fd)
+        else:
+            self._upload(packed.digest, packed.fd, packed.size)
+        return _descriptor(packed.digest, packed.size, packing)
+
+    def _open_exact(self, layer: LayerSource) -> int:
+        if layer.has_blob:
+            return self._store.blobs.open(layer.descriptor.digest)
+        assert self._helper is not None
+        return layer.open_exact(self._helper)
+
+    def _is_there(self, digest: str, size: int) -> bool:
+        if self._registry.has_blob(self._repository, digest):
+            self._reporter.blob("blob", digest, size).done("skipped: already exists")
+            return True
+        for source in self._sources.get(digest, ())[:_MOUNT_SOURCES]:
+            if self._registry.mount_blob(self._repository, digest, source):
+                self._reporter.blob("blob", digest, size).done(f"skipped: mounted from {source}")
+                return True
+        return False
+
+    def _upload(self, digest: str, fd: int, size: int) -> None:
+        progress = self._reporter.blob("blob", digest, size)
+        with open(fd, "rb", buffering=0) as source:
+            self._registry.upload_blob(self._repository, digest, source, size, progress.advance)
+        progress.done()
+
+    def manifest(self, layers: list[dict[str, Any]], config: bytes) -> tuple[bytes, str]:
+        """Return the original manifest where nothing had to change, else a new one."""
+        from rootless.oci.image import emit
+
+        original = self._original
+        wanted = FORMATS.get(self._options.format, original.media_type)
+        packings = [one.get("packing", "") for one in layers]
+        if "zstd" in packings and wanted == documents.DOCKER_MANIFEST:
+            wanted = documents.OCI_MANIFEST
+        same = wanted == original.media_type and all(
+            one["digest"] == was.digest for one, was in zip(layers, original.layers, strict=True)
+        )
+        if same:
+            return original.data, original.media_type
+        document: dict[str, Any] = {
+            "schemaVersion": 2,
+            "mediaType": wanted,
+            "config": {
+                "mediaType": _CONFIG_TYPES[wanted],
+                "digest": original.config.digest,
+                "size": len(config),
+            },
+            "layers": [
+                _converted(one, was.raw, wanted)
+                for one, was in zip(layers, original.layers, strict=True)
+            ],
+        }
+        if wanted == documents.OCI_MANIFEST and original.raw.get("annotations"):
+            document["annotations"] = original.raw["annotations"]
+        return emit(document), wanted
+
+
+def _descriptor(digest: str, size: int, packing: str) -> dict[str, Any]:
+    return {"digest": digest, "size": size, "packing": packing}
+
+
+def _converted(layer: dict[str, Any], was: dict[str, Any], media_type: str) -> dict[str, Any]:
+    if "packing" not in layer:
+        return layer
+    kind = _LAYER_TYPES[media_type, layer["packing"]]
+    document = {"mediaType": kind, "digest": layer["digest"], "size": layer["size"]}
+    if was.get("annotations") and media_type == documents.OCI_MANIFEST:
+        document["annotations"] = was["annotations"]
+    return document
+
+
+def _mount_sources(store: ImageStore, host: str, repository: str) -> dict[str, list[str]]:
+    """Return, by blob, the other repositories of a registry that images here came from or went to."""
+    found: dict[str, list[str]] = {}
+    for image in store.list():
+        repositories = []
+        for name in image.names:
+            ref = reference.parse(name)
+            if ref.domain == host and ref.path != repository:
+                repositories.append(ref.path)
+        if not repositories:
+            continue
+        try:
+            layers = manifest_of(store, image).layers
+        except (RootlessError, FileNotFoundError):
+            continue
+        for layer in layers:
+            known = found.setdefault(layer.digest, [])
+            known += [one for one in repositories if one not in known]
+    return found
+
+
+def default_destination(store: ImageStore, name: str, image: Image) -> str:
+    """Return where `push IMAGE` without a destination goes: the image's own full name."""
+    full = store.resolve(name)
+    if full is not None:
+        return full
+    if not image.names:
+        raise NotFound(f"{name}: the image has no name to push it to", hint="give a destination")
+    return image.names[0]
+
+
+def resolve_reference(text: str) -> Reference:
+    return reference.parse_normalised(reference.split_transport(text)[1]).with_default_tag()
