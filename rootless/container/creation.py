@@ -6,14 +6,13 @@ import os
 import time
 
 from rootless import __version__, network
-from rootless.container import events
+from rootless.container import events, roots
 from rootless.container.mounts import check_sources, plan
 from rootless.container.names import random_name
 from rootless.container.spec import stop_signal
 from rootless.errors import RootlessError
 from rootless.files import make_private_dir, write_atomic
-from rootless.linux.idmap import IdMap, to_container, to_host
-from rootless.linux.userns import fork_in_userns
+from rootless.linux.idmap import IdMap, to_host
 from rootless.state import check_name, new_id
 
 TYPE_CHECKING = False
@@ -75,13 +74,19 @@ def create(
         exposed = [*(config.get("ExposedPorts") or {}), *options.expose]
         record["ports"] = network.settle_ports(options.publish, exposed, options.publish_all)
     record["log_path"] = options.log_path or f"{table.path(identity)}/ctr.log"
-    idmap = engine.idmap
+    own = IdMap.from_json(record["idmap"]) if record.get("idmap") else None
+    record["root"] = roots.choose(engine, options, own)
 
     def fill(folder: str) -> None:
         for name in ("upper", "work", "rootfs"):
             os.mkdir(f"{folder}/{name}", 0o700)
         os.chmod(f"{folder}/upper", 0o755)
-        give_to_root(engine, folder, idmap)
+        if record["root"] == roots.COPY:
+            lowers = [options.image] if image is None else engine.images.lowers(image)
+            give_to_root(engine, folder, ("rootfs",))
+            roots.copy_layers(engine, folder, lowers, own)
+        elif record["root"] == roots.OVERLAY:
+            give_to_root(engine, folder, ("upper", "work"))
 
     if any(mount["type"] == "volume" for mount in record["mounts"]):
         from rootless.container.volumes import Claim
@@ -96,31 +101,18 @@ def create(
     return record
 
 
-def give_to_root(engine: Engine, folder: str, idmap: IdMap) -> None:
-    """The writable layer belongs to the container's root. That is the user; where it is not, only root may give."""
-    uid, gid = to_host(idmap.uids, 0), to_host(idmap.gids, 0)
-    if uid is None or gid is None or (uid, gid) == (os.geteuid(), os.getegid()):
-        return
-    if os.geteuid() == 0:
-        for name in ("upper", "work"):
+def give_to_root(engine: Engine, folder: str, names: tuple[str, ...]) -> None:
+    """The writable layer belongs to the container's root. That is the user; for host root, its first subordinate id."""
+    uid, gid = to_host(engine.idmap.uids, 0), to_host(engine.idmap.gids, 0)
+    assert uid is not None and gid is not None
+    if (uid, gid) != (os.geteuid(), os.getegid()):
+        for name in names:
             os.chown(f"{folder}/{name}", uid, gid)
-        return
-    inside = to_container(engine.idmap.uids, uid), to_container(engine.idmap.gids, gid)
-    if inside[0] is None or inside[1] is None:
-        raise RootlessError(f"the container's root is host id {uid}:{gid}, which is none of this user's")
-    owner = (inside[0], inside[1])
-
-    def give() -> None:
-        for name in ("upper", "work"):
-            os.chown(f"{folder}/{name}", *owner)
-
-    fork_in_userns(engine.idmap, give).wait()
 
 
 def _choose_ids(engine: Engine, options: CreateOptions, record: dict[str, Any]) -> None:
     """Record the id map where it is not the default one."""
     from rootless.container.userns import choose
-    from rootless.linux.idmap import IdMap, to_container
 
     taken = []
     if options.userns.startswith("auto"):
@@ -131,13 +123,6 @@ def _choose_ids(engine: Engine, options: CreateOptions, record: dict[str, Any]) 
     idmap = choose(options, engine.idmap, os.geteuid(), os.getegid(), taken)
     if idmap is None:
         return
-    if to_container(idmap.uids, os.geteuid()) is None or to_container(idmap.gids, os.getegid()) is None:
-        # The layers' files belong to the user and the subordinate ids as the default mapping has them.
-        raise RootlessError(
-            f"--userns={options.userns or 'private'}: the image's files belong to {os.geteuid()}:{os.getegid()}, which is not "
-            "mapped, and shifting owners is not available in this version",
-            hint="use --userns=keep-id, or map id 0: --uidmap 0:0:1",
-        )
     record["idmap"] = idmap.to_json()
 
 

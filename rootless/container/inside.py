@@ -11,6 +11,7 @@ import os
 import stat
 
 from rootless.container import user as accounts
+from rootless.errors import RootlessError
 from rootless.linux import fs
 
 TYPE_CHECKING = False
@@ -20,6 +21,17 @@ if TYPE_CHECKING:
 
     from rootless.container.options import CreateOptions
 
+_NOT_WRITABLE = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENXIO,
+    errno.ETXTBSY,
+)
 _LIMIT = 10 << 20  # a bigger account file is no account file
 
 
@@ -46,22 +58,72 @@ def read_in_root(path: str) -> bytes:
 
 
 def preparer(options: CreateOptions) -> Callable[[dict[str, Any]], None]:
-    """The function that init calls in the root with the process document."""
+    """The function that init calls in the root with the process document; what it needs of the host is read now."""
+    from rootless.container.spec import extra_groups_of
+    from rootless.container.userns import keep_ids
+
+    kept = keep_ids(options, os.geteuid(), os.getegid()) if options.userns else None
+    groups = extra_groups_of(options, kept)
+    login = _login_name() if kept is not None else ""
+    added = [host_user(name) for name in options.hostuser]
 
     def prepare(process: dict[str, Any]) -> None:
-        resolve_user(process, options.group_add, keep_groups=options.keep_groups)
+        passwd = read_in_root("/etc/passwd")
+        group = read_in_root("/etc/group")
+        user = resolve_user(process, groups, passwd, group, keep_groups=options.keep_groups)
+        if options.workdir:
+            check_folder(process["cwd"])
+        if user is not None and options.passwd:
+            name = login if kept is not None and user.uid == kept[0] else ""
+            line = accounts.passwd_addition(
+                user, passwd, options.passwd_entry, process.get("cwd", "/"), name
+            )
+            append_in_root("/etc/passwd", line)
+            passwd += line
+            append_in_root("/etc/group", accounts.group_addition(user, group, options.group_entry))
+        for entry in added:
+            line = accounts.host_user_addition(entry, passwd)
+            append_in_root("/etc/passwd", line)
+            passwd += line
+        link_mtab()
 
     return prepare
 
 
-def resolve_user(process: dict[str, Any], group_add: list[str], *, keep_groups: bool = False) -> None:
+def _login_name() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return ""
+
+
+def host_user(name: str) -> bytes:
+    """A user of the host as a line of passwd(5), for --hostuser."""
+    import pwd
+
+    try:
+        found = pwd.getpwuid(int(name)) if name.isascii() and name.isdigit() else pwd.getpwnam(name)
+    except KeyError:
+        raise RootlessError(f"user: unknown user {name}", exit_code=126) from None
+    fields = (found.pw_name, "*", found.pw_uid, found.pw_gid, found.pw_gecos, found.pw_dir)
+    return ":".join([*map(str, fields), "/bin/sh"]).encode("utf-8", "surrogateescape")
+
+
+def resolve_user(
+    process: dict[str, Any],
+    group_add: list[str],
+    passwd: bytes,
+    group: bytes,
+    *,
+    keep_groups: bool = False,
+) -> accounts.User | None:
     """Turn the user as written into ids, groups and a home, by the root's own account files."""
     user = process["user"]
     written = user.pop("username", None)
     if written is None:
-        return
-    passwd = read_in_root("/etc/passwd")
-    group = read_in_root("/etc/group")
+        return None
     found = accounts.resolve_user(written, passwd, group)
     if group_add:
         accounts.add_groups(found, group_add, group)
@@ -75,7 +137,50 @@ def resolve_user(process: dict[str, Any], group_add: list[str], *, keep_groups: 
     sets = process.get("capabilities")
     if sets and found.uid != 0 and not process.get("keepCapabilities"):
         # A user who is not root has what was asked for by name only (security case 20).
-        sets["effective"] = [one for one in sets.get("effective") or [] if one in (sets.get("ambient") or [])]
-        sets["permitted"] = [one for one in sets.get("permitted") or [] if one in (sets.get("ambient") or [])]
+        asked = sets.get("ambient") or []
+        sets["effective"] = [one for one in sets.get("effective") or [] if one in asked]
+        sets["permitted"] = [one for one in sets.get("permitted") or [] if one in asked]
+    return found
 
 
+def check_folder(path: str) -> None:
+    """`--workdir` has to be there; only an image's own is made where it is missing."""
+    try:
+        os.close(fs.open_in_root(-100, path, fs.O_PATH | os.O_DIRECTORY))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise RootlessError(
+                f'workdir "{path}" does not exist in the container', exit_code=126
+            ) from None
+        raise
+
+
+def append_in_root(path: str, data: bytes) -> None:
+    """Add to a regular file of the root; one that is missing, read-only or anything else is left as it is."""
+    if not data:
+        return
+    try:
+        fd = fs.open_in_root(-100, path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY)
+    except OSError as error:
+        if error.errno in _NOT_WRITABLE:
+            return
+        raise
+    try:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            os.write(fd, data)
+    finally:
+        os.close(fd)
+
+
+def link_mtab() -> None:
+    """/etc/mtab, for programs that look there for the mounts."""
+    try:
+        fd = fs.open_in_root(-100, "/etc", fs.O_PATH | os.O_DIRECTORY)
+    except OSError:
+        return
+    try:
+        os.symlink("/proc/mounts", "mtab", dir_fd=fd)
+    except OSError:
+        pass  # it is there, or cannot be
+    finally:
+        os.close(fd)

@@ -77,7 +77,9 @@ def volume_options(options: Sequence[str]) -> list[str]:
             work = work or option.startswith("workdir=")
         elif option in ("cached", "delegated", "consistent"):
             continue
-        elif option != "no-dereference" and option.partition("=")[0] != "idmap":
+        elif option.partition("=")[0] == "idmap":
+            raise _idmap(option)
+        elif option != "no-dereference":
             for words, said in _VOLUME_ONE_OF:
                 if option in words:
                     if said in seen:
@@ -92,6 +94,14 @@ def volume_options(options: Sequence[str]) -> list[str]:
     if upper != work:
         raise Usage("must set both `upperdir` and `workdir`")
     return kept
+
+
+def _idmap(option: str) -> Usage:
+    # mount_setattr(2), MOUNT_ATTR_IDMAP: CAP_SYS_ADMIN in the namespace that the file system was mounted in.
+    return Usage(
+        f"mount option {option}: the kernel lets only root of the host shift the owners of its file systems",
+        hint="use --userns=keep-id, or the option U",
+    )
 
 
 # Options of a mount as the kernel gets them, of which one may be given.
@@ -338,7 +348,7 @@ def _parse_common(kind: str, tokens: list[str]) -> Mount:
         elif name == "consistency":
             continue  # Docker on a Mac has it; it never meant anything on Linux
         elif name == "idmap":
-            options.append(token if equals else "idmap")
+            raise _idmap(token)
         elif name in ("readonly", "ro", "rw"):
             once("'readonly', 'ro', or 'rw'")
             word = "ro" if name == "readonly" else name
@@ -489,7 +499,7 @@ def _parse_image(tokens: list[str]) -> Mount:
                 raise Usage(f'invalid rw value "{value}": {_BAD}')
             options[0] = "rw" if value == "true" else "ro"
         elif name == "idmap":
-            options.append(token if equals else "idmap")
+            raise _idmap(token)
         elif name == "subpath":
             _argument(name, equals)
             if not value.startswith("/"):
@@ -538,6 +548,16 @@ def _duplicate(place: str) -> Usage:
     return Usage(f"{place}: duplicate mount destination")
 
 
+#: Folders that `U` must not give to a container, whatever their owner is: Podman's list.
+_NEVER_CHOWN = frozenset(
+    (
+        "/", "/bin", "/boot", "/dev", "/etc", "/etc/passwd", "/etc/pki", "/etc/shadow", "/home", "/lib", "/lib64",
+        "/media", "/opt", "/proc", "/root", "/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/var", "/var/lib",
+        "/var/log",
+    )
+)  # fmt: skip
+
+
 def check_sources(mounts: Iterable[Mount]) -> None:
     """Refuse a bind mount whose source is not there."""
     for mount in mounts:
@@ -547,8 +567,14 @@ def check_sources(mounts: Iterable[Mount]) -> None:
             except OSError as error:
                 reason = (error.strerror or str(error)).lower()
                 raise Usage(f"statfs {mount['source']}: {reason}") from None
+            if "U" in mount["options"] and os.path.realpath(mount["source"]) in _never_chown():
+                raise Usage(f'chowning host path "{mount["source"]}" is not allowed')
         if mount["type"] == "overlay" and not os.path.isdir(mount["source"]):
             raise Usage(f"{mount['source']}: overlay volumes only work for directories")
+
+
+def _never_chown() -> frozenset[str]:
+    return _NEVER_CHOWN | {os.path.realpath(os.environ.get("HOME") or "/")}
 
 
 def parse_volumes_from(words: Iterable[str]) -> list[tuple[str, list[str]]]:

@@ -176,10 +176,14 @@ def effective_user(options: CreateOptions, config: ImageConfig, host: HostFacts)
 
 def extra_groups(options: CreateOptions, host: HostFacts) -> list[str]:
     """The groups to add to those of the image's account files."""
+    return extra_groups_of(options, host.keep_id)
+
+
+def extra_groups_of(options: CreateOptions, kept: tuple[int, int] | None) -> list[str]:
     words = list(options.group_add)
-    if host.keep_id is not None and options.user:
+    if kept is not None and options.user:
         # Another user under keep-id may still use the files of the caller's group.
-        words.append(str(host.keep_id[1]))
+        words.append(str(kept[1]))
     return words
 
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     Group = tuple[bytes, int, list[bytes]]  # name, gid, members
 
 MAX_ID = 2147483647
-#: No account file of an image is read beyond this (security case 16).
-MAX_FILE_BYTES = 1 << 20
 DEFAULT_SHELL = b"/bin/sh"
 
 
@@ -54,7 +52,7 @@ def _id(text: bytes) -> int | None:
 
 def parse_passwd(data: bytes) -> Iterator[Passwd]:
     """The entries of a passwd(5) file; a line that is none is passed over."""
-    for line in data[:MAX_FILE_BYTES].split(b"\n"):
+    for line in data.split(b"\n"):
         fields = line.strip().split(b":")
         if len(fields) < 4 or not fields[0] or fields[0].startswith(b"#"):
             continue
@@ -67,7 +65,7 @@ def parse_passwd(data: bytes) -> Iterator[Passwd]:
 
 def parse_group(data: bytes) -> Iterator[Group]:
     """The entries of a group(5) file; a line that is none is passed over."""
-    for line in data[:MAX_FILE_BYTES].split(b"\n"):
+    for line in data.split(b"\n"):
         fields = line.strip().split(b":")
         if len(fields) < 3 or not fields[0] or fields[0].startswith(b"#"):
             continue
@@ -175,6 +173,15 @@ def passwd_addition(user: User, passwd: bytes, template: str, cwd: str, name: st
     ):
         line = line.replace(key, value)
     return _appended(passwd, line)
+
+
+def host_user_addition(entry: bytes, passwd: bytes) -> bytes:
+    """The line of --hostuser, unless its name or its uid has one already."""
+    name, _, uid = entry.split(b":")[:3]
+    for known in parse_passwd(passwd):
+        if known[0] == name or known[1] == int(uid):
+            return b""
+    return _appended(passwd, entry.decode("utf-8", "surrogateescape"))
 
 
 def group_addition(user: User, group: bytes, template: str, name: str = "") -> bytes:
