@@ -281,7 +281,11 @@ _OWN = (
         metavar="driver",
     ),
     Option("log-opt", "list", "Option of the log: path=, max-size=, tag=", metavar="name=value"),
-    Option("mount", "list", "Mount: type=bind|volume|tmpfs|image|devpts|glob,..."),
+    Option(
+        "mount",
+        "list",
+        "Mount, as in type=bind,source=/a,target=/b; or volume, tmpfs, image, devpts, glob",
+    ),
     Option("name", "str", "Name of the container"),
     Option(
         "oom-kill-disable",

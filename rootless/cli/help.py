@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _ABOUT = "Run, build and manage containers: without root, without a daemon."
 
+#: Through this variable a shell asks for completion; Typer makes its name of the program's.
+_VARIABLE = "_ROOTLESS_COMPLETE"
+
 #: Which letters Typer may take for help; a command that has a -h of its own keeps it.
 _SETTINGS = {"help_option_names": ["--help", "-h"], "max_content_width": 100}
 
@@ -96,19 +99,21 @@ def _function(
     options: Sequence[Option], usage: str, body: Callable[..., Any], completer: str = ""
 ) -> Callable[..., Any]:
     """A function with the signature that Typer is to read."""
-    parameters = [_parameter(option) for option in options]
-    words = " ".join(word for word in usage.split() if word != "[options]")
+    parameters = [_parameter(option) for option in sorted(options, key=lambda one: one.name)]
+    words = usage.removeprefix("[options]").strip()
     if words:
+        # Typer puts what is not required in brackets; the usage line says it in Podman's way.
+        required = not words.startswith("[")
         about = typer.Argument(
-            metavar=words, show_default=False, autocompletion=_completer(completer)
+            metavar=words, hidden=True, show_default=False, autocompletion=_completer(completer)
         )
-        kind: Any = list[str] | None
+        kind: Any = list[str] if required else list[str] | None
         parameters.insert(
             0,
             inspect.Parameter(
                 "arguments",
                 inspect.Parameter.KEYWORD_ONLY,
-                default=None,
+                default=inspect.Parameter.empty if required else None,
                 annotation=Annotated[kind, about],
             ),
         )
@@ -133,10 +138,12 @@ def _description(path: str, command: Command) -> str:
     return text
 
 
-def build(path: str = "", body: Callable[..., Any] = _nothing) -> typer.Typer:
+def build(
+    path: str = "", body: Callable[..., Any] = _nothing, *, completing: bool = False
+) -> typer.Typer:
     """The application: every name, and the options of the one command at `path` ("*" for those of all)."""
     root = typer.Typer(
-        add_completion=False,
+        add_completion=completing,  # also what makes Typer know the shells
         rich_markup_mode=None,
         context_settings=_SETTINGS,
         help=_ABOUT,
@@ -172,7 +179,7 @@ def build(path: str = "", body: Callable[..., Any] = _nothing) -> typer.Typer:
             help=_description(name, command),
             short_help=summary,
             context_settings={**_SETTINGS, "allow_interspersed_args": command.interspersed},
-            options_metavar="[options]" if command.options else "",
+            options_metavar="[options]",
         )(_function(command.options, command.usage, body, command.complete))
     return root
 
@@ -214,15 +221,35 @@ def show(path: str, *, missing: bool = False) -> int:
     return 0
 
 
+def _answer(path: str) -> tuple[str, int]:
+    """What Typer tells a shell, and its exit status."""
+    import contextlib
+    import io
+
+    answer = io.StringIO()
+    status: object = 0
+    with contextlib.redirect_stdout(answer):
+        try:
+            build(path, completing=True)([], prog_name=parse.PROGRAM)
+        except SystemExit as request:
+            status = request.code
+    return answer.getvalue(), status if isinstance(status, int) else 0
+
+
+def completion_script(shell: str) -> str:
+    """The script that makes a shell ask us, as Typer writes it."""
+    os.environ[_VARIABLE] = f"source_{shell}"
+    return _answer("")[0].strip()
+
+
 def complete() -> int:
     """Answer a shell's completion request, which it makes through the environment."""
     words = os.environ.get("COMP_WORDS", os.environ.get("_TYPER_COMPLETE_ARGS", "")).split()
-    application = build(_named(words[1:]))
-    try:
-        application([], prog_name=parse.PROGRAM, complete_var="_ROOTLESS_COMPLETE")
-    except SystemExit as request:
-        return request.code if isinstance(request.code, int) else 0
-    return 0
+    text, status = _answer(_named(words[1:]))
+    # Typer's own options for completion are no options of ours.
+    lines = [line for line in text.splitlines() if "-completion" not in line]
+    sys.stdout.write("\n".join(lines) + "\n" if lines else "")
+    return status
 
 
 def _named(words: list[str]) -> str:

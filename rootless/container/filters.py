@@ -277,3 +277,5 @@ _FILTERS: dict[str, Callable[[Engine, list[str]], Predicate]] = {
     "until": _until,
     "volume": _volume,
 }
+
+KEYS = tuple(_FILTERS)
