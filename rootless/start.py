@@ -1,11 +1,15 @@
-"""The first module of ours that runs: bin/rootless enters here, in an interpreter without `site`.
+"""The first and the last of ours that runs: bin/rootless enters here, in an interpreter without `site`.
 
 Nothing else is to be added: every command pays for it. The name is not `__main__` because `python -m rootless`
 arrives there with `site` loaded and needs none of this.
+
+Collecting garbage while modules load, and taking the interpreter apart at the end, were a fifth of all instructions of
+`ps` (callgrind: 51.0 to 40.3 million, of which the bare interpreter has 20.1).
 """
 
 from __future__ import annotations
 
+import gc
 import posix
 import sys
 
@@ -49,6 +53,17 @@ def main() -> NoReturn:
 
         environb[key.removeprefix(b"ROOTLESS_")] = environb.pop(key)
 
+    # Seldom, not never: the monitor lives on, and so may `logs --follow`.
+    gc.set_threshold(50_000)
+
     from rootless.__main__ import main as command
 
-    sys.exit(command())
+    status = command()
+    if "threading" in sys.modules or "atexit" in sys.modules:
+        sys.exit(status)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass  # closed by the caller, or nobody reads; what that means for the status is settled by now
+    posix._exit(status)
