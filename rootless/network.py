@@ -161,7 +161,7 @@ class Link:
             own_netns=own,
             ipv6=self.ipv6,
             network_servers=self.dns,
-            keep_host_servers=self.driver != "bridge",
+            keep_host_servers=not self.search,
             network_search=self.search,
             servers=servers,
             search=search,
@@ -175,6 +175,18 @@ class Link:
             own = [("127.0.1.1", names)]
         return resolv.hosts(base, added=added, own=own, host_address=self.host_address)
 
+    def close(self) -> None:
+        """Let go in the command of what its monitor holds."""
+        if self.bridge is not None:
+            self.bridge.close()
+            self.bridge = None
+
+    def outer(self) -> tuple[int, Any] | None:
+        """The user namespace in which the container's must be made: the one that owns the networks."""
+        if self.bridge is None:
+            return None
+        return self.bridge.userns, self.bridge.idmap()
+
     # --- the helper ---
 
     def start(self, pid: int) -> Connection:
@@ -182,7 +194,13 @@ class Link:
         if self.driver not in (*DRIVERS, "bridge"):
             return Connection(self, None)
         if self.driver == "bridge":
-            return Connection(self, None, self.bridge.start(pid))
+            connection = Connection(self, None, self.bridge)
+            try:
+                self.bridge.begin(pid)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
         netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         userns = -1
         try:
@@ -221,11 +239,20 @@ class Connection:
             pending, self._pending = self._pending, None
             self.helper = pending.wait_ready()
         if self._bridge is not None:
-            self._bridge.wait_ready()
+            self._bridge.finish()
 
     def helper_pidfd(self) -> int:
-        """A descriptor that becomes readable when the helper dies; -1 where there is none to die."""
+        """A descriptor that becomes readable when `handle` has something to do; -1 where there never is."""
+        if self._bridge is not None:
+            return int(self._bridge.fileno())
         return self.helper.pidfd if self.helper is not None else -1
+
+    def handle(self) -> bool:
+        """False where the helper has died; else the networks' router had news, and the record is to be written anew."""
+        if self._bridge is None:
+            return False
+        self._bridge.handle()
+        return True
 
     def to_json(self) -> dict[str, Any]:
         """The record kept with the running container."""
@@ -241,7 +268,7 @@ class Connection:
         if self.helper is not None:
             record["helper"] = self.helper.to_json()
         if self._bridge is not None:
-            record["networks"] = self._bridge.to_json()
+            record["networks"] = self._bridge.state["networks"]
         return record
 
     def close(self) -> None:
@@ -253,8 +280,8 @@ class Connection:
             self.helper.stop()
             self.helper = None
         if self._bridge is not None:
-            self._bridge.close()
-            self._bridge = None
+            # The line itself stays open for a restart: it is the container's, and goes with its monitor.
+            self._bridge.detach()
 
 
 def release(paths: Paths, record: dict[str, Any], recorded: dict[str, Any]) -> None:
@@ -264,10 +291,6 @@ def release(paths: Paths, record: dict[str, Any], recorded: dict[str, Any]) -> N
         from slirp.process import kill_recorded
 
         kill_recorded(helper["pid"], helper["start_time"])
-    if recorded.get("networks"):
-        from rootless import netns  # type: ignore[attr-defined]
-
-        netns.release(paths, record["id"], recorded["networks"])
 
 
 def prepare(
@@ -291,7 +314,7 @@ def prepare(
         else:
             _prepare_slirp4netns(link, config)
     elif wanted.mode == "bridge":
-        raise RootlessError("user-defined networks are not there yet", hint="use --network pasta")
+        _prepare_bridge(link, config, [name, identity[:12]])
     elif wanted.mode == "host":
         link.host_address = "127.0.0.1"
     if config is not None and (given := config.text("containers", "host_containers_internal_ip")):
@@ -382,6 +405,56 @@ def _prepare_pasta(link: Link, config: Config | None) -> None:
         link.host_address = host_routes.local_address(
             tuple(address for address, _ in link.addresses)
         )
+
+
+def _prepare_bridge(link: Link, config: Config | None, names: list[str]) -> None:
+    """Reserve the addresses; the networks' namespace exists from here on."""
+    from rootless import netrecords, netsession
+
+    wishes = []
+    for label, given in link.plan.networks.items():
+        wish: dict[str, Any] = {"network": netrecords.read(link.paths, config, label)}
+        for key, value in given.items():
+            if key == "alias":
+                wish["aliases"] = value.split(",")
+            elif key in ("ip", "ip6", "mac"):
+                wish[key] = value
+            elif key == "interface_name":
+                wish["interface"] = value
+            else:
+                raise Usage(f"unknown bridge network option: {key}")
+        wishes.append(wish)
+    internal = all(wish["network"].get("internal") for wish in wishes)
+    link.ports = [] if internal else published.choose_host_ports(link.plan.ports)
+    published.check_free(link.ports)
+    if not internal and link.config is not None:
+        _cache(link.paths)
+    session = netsession.Session(
+        link.paths, config, link.identity, names, wishes, [port.to_json() for port in link.ports]
+    )
+    session.reserve()
+    link.bridge = session
+    for wish in wishes:
+        member = session.state["networks"][wish["network"]["name"]]
+        link.addresses += [(address, prefix) for address, prefix, _ in member["addresses"]]
+        link.gateways += [gateway for _, _, gateway in member["addresses"] if gateway]
+        link.dns += [server for server in member["dns"] if server not in link.dns]
+    if link.dns:
+        link.search = [netrecords.DOMAIN]
+    link.ipv6 = any(":" in address for address, _ in link.addresses)
+    if not internal:
+        from slirp import pasta
+
+        found = pasta.find(
+            config.texts("engine", "helper_binaries_dir") if config else [], _cache(link.paths)
+        )
+        if found is not None:
+            settings = pasta.settings(
+                found, config.texts("network", "pasta_options") if config else []
+            )
+            if not link.dns:
+                link.dns = list(settings.dns_forward)
+            link.host_address = (settings.map_guest or [""])[0]
 
 
 def _prepare_slirp4netns(link: Link, config: Config | None) -> None:

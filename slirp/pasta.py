@@ -14,6 +14,7 @@ from slirp.process import Pending, find_program
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     from slirp.ports import PortMapping
 
@@ -213,6 +214,47 @@ def settings(
         _values(given, "-a") + _values(given, "--address"),
         family,
     )
+
+
+def door(pasta: Pasta, interface: str, ports: Sequence[dict[str, Any]], ipv6: bool) -> list[str]:
+    """Arguments for one that only lets connections in, by an interface of its own that others configure.
+
+    Its addresses stay the host's: pasta rewrites the source of what comes from the host itself only where it can see
+    that it does.
+    """
+    arguments = ["--ns-ifname", interface]
+    kinds = set()
+    for port in ports:
+        flag = {"tcp": "-t", "udp": "-u"}.get(port["protocol"])
+        if flag is None:
+            raise RootlessError(
+                f"pasta cannot forward protocol {port['protocol']}",
+                hint="sctp ports cannot be published without privileges",
+            )
+        kinds.add(flag)
+        # On a network without IPv6 nobody would answer what is accepted there.
+        address = port["host_ip"] or ("" if ipv6 else "0.0.0.0")
+        address = f"{address}/" if address else ""
+        last = port["range"] - 1
+        arguments += [
+            flag,
+            f"{address}{port['host_port']}-{port['host_port'] + last}:{port['inner']}-{port['inner'] + last}",
+        ]
+    for flag in ("-t", "-u"):
+        if flag not in kinds:
+            arguments += [flag, "none"]
+    arguments += [
+        "-T",
+        "none",
+        "-U",
+        "none",
+        "--no-map-gw",
+        "--no-dhcp",
+        "--no-dhcpv6",
+        "--no-ra",
+        "--quiet",
+    ]
+    return arguments
 
 
 def _values(words: Sequence[str], option: str) -> list[str]:

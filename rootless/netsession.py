@@ -1,0 +1,524 @@
+"""A container's (or a command's) line to the router of the user's networks (slirp/bridge.py), made on first use.
+
+Who comes first makes the router, under a lock, so that two commands at once never make two. Every user of it holds the
+namespaces by descriptors: when the router is killed they outlive it, and the next message from or to it makes a new one
+in them. With the last line the router goes, and the namespaces with it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+
+from rootless.errors import Conflict, RootlessError, SetupError
+from rootless.files import Lock, make_private_dir
+from rootless.linux.fs import close_range
+from rootless.linux.idmap import IdMap, write_id_maps
+from rootless.linux.prctl import set_name, set_title
+from rootless.linux.sched import CLONE_NEWNET, CLONE_NEWUSER, setns, unshare
+from rootless.linux.userns import refused
+from rootless.runtime.idmap import default_idmap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from rootless.config import Config
+    from rootless.paths import Paths
+    from slirp.process import Helper, Pending
+
+    Document = dict[str, Any]
+
+_MESSAGE = 1 << 20
+_TRIES = 5
+
+
+class Line:
+    """A connection to the router, with the namespaces it serves."""
+
+    __slots__ = ("paths", "socket", "userns", "netns", "router")
+
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
+        self.socket: socket.socket | None = None
+        self.userns = -1
+        self.netns = -1
+        self.router = 0  # its pid
+
+    def open(self, *, make: bool = True) -> bool:
+        """Connect, making the router where there is none and `make` says so; whether there is one."""
+        make_private_dir(self.paths.run_networks)
+        for _ in range(_TRIES):
+            if self._connect() and self._hello():
+                return True
+            if not make and self.userns < 0:
+                return False
+            with Lock(f"{self.paths.run_networks}/lock"):
+                # Somebody else may have made one while we waited for the lock.
+                if (self._connect() and self._hello()) or (self._make() and self._hello()):
+                    return True
+        raise RootlessError(
+            "the networks' router does not answer",
+            hint=f"look for a process `rootless-net` and for {self._path()}",
+        )
+
+    def _path(self) -> str:
+        return f"{self.paths.run_networks}/router"
+
+    def _connect(self) -> bool:
+        end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        folder = os.open(self.paths.run_networks, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            # A socket's path may have 107 bytes only, so it is named relative to the folder.
+            end.connect(f"/proc/self/fd/{folder}/router")
+        except OSError as error:
+            end.close()
+            if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
+                return False
+            raise
+        finally:
+            os.close(folder)
+        if self.socket is not None:
+            # The same descriptor as before: the monitor's poll goes on watching it.
+            os.dup2(end.fileno(), self.socket.fileno(), inheritable=False)
+            end.close()
+        else:
+            self.socket = end
+        return True
+
+    def _hello(self) -> bool:
+        try:
+            reply, fds = self._exchange({"op": "hello"})
+        except (ConnectionError, EOFError):
+            return False
+        if len(fds) != 2:
+            return False
+        for old in (self.userns, self.netns):
+            if old >= 0:
+                os.close(old)
+        self.userns, self.netns = fds
+        self.router = reply["pid"]
+        return bool(reply.get("ok"))
+
+    def ask(self, request: Document, fds: Sequence[int] = ()) -> Document:
+        """One question, one answer; the router's error becomes ours. Events in between are handed to `on_event`."""
+        self.send(request, fds)
+        return self._answer()
+
+    def _answer(self) -> Document:
+        reply, extra = self._await()
+        for fd in extra:
+            os.close(fd)
+        if "error" in reply:
+            kind = Conflict if reply.get("conflict") else RootlessError
+            raise kind(reply["error"], hint=reply.get("hint", ""))
+        return reply
+
+    def send(self, request: Document, fds: Sequence[int] = ()) -> None:
+        if self.socket is None:
+            raise ConnectionError("no line to the router")
+        if fds:
+            socket.send_fds(self.socket, [json.dumps(request).encode()], list(fds))
+        else:
+            self.socket.send(json.dumps(request).encode())
+
+    def receive(self) -> tuple[Document, list[int]]:
+        if self.socket is None:
+            raise ConnectionError("no line to the router")
+        data, fds, _, _ = socket.recv_fds(self.socket, _MESSAGE, 4, socket.MSG_CMSG_CLOEXEC)
+        if not data:
+            raise EOFError
+        return json.loads(data), fds
+
+    def on_event(self, event: Document) -> None:
+        """An event that comes while an answer is awaited."""
+
+    def _exchange(self, request: Document, fds: Sequence[int] = ()) -> tuple[Document, list[int]]:
+        self.send(request, fds)
+        return self._await()
+
+    def _await(self) -> tuple[Document, list[int]]:
+        while True:
+            reply, extra = self.receive()
+            if "event" not in reply:
+                return reply, extra
+            self.on_event(reply)
+
+    def close(self) -> None:
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
+        for fd in (self.userns, self.netns):
+            if fd >= 0:
+                os.close(fd)
+        self.userns = self.netns = -1
+
+    def idmap(self) -> IdMap:
+        """The map of the router's user namespace, as its kernel tells it."""
+        return IdMap(_read_map(self.router, "uid_map"), _read_map(self.router, "gid_map"))
+
+    # --- making one; the lock is held ---
+
+    def _make(self) -> bool:
+        from slirp import firewall
+
+        nft = firewall.find()
+        folder = os.open(self.paths.run_networks, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            try:
+                os.unlink("router", dir_fd=folder)
+            except FileNotFoundError:
+                pass
+            listener = socket.socket(
+                socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+            )
+            listener.bind(f"/proc/self/fd/{folder}/router")
+            listener.listen(512)
+        finally:
+            os.close(folder)
+        try:
+            _fork_router(self.paths, listener, nft, self.userns, self.netns)
+        finally:
+            listener.close()
+        return self._connect()
+
+
+def _read_map(pid: int, name: str) -> list[tuple[int, int, int]]:
+    with open(f"/proc/{pid}/{name}") as file:
+        rows = [tuple(int(word) for word in line.split()) for line in file]
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def router_idmap() -> IdMap:
+    """Every id that a container of this user can have, below ourselves as root."""
+    wanted = default_idmap()
+    uid, gid = os.geteuid(), os.getegid()
+
+    def below(ranges: list[tuple[int, int, int]], own: int) -> list[tuple[int, int, int]]:
+        found = [(0, own, 1)]
+        following = 1
+        for _, host, size in ranges:
+            if host == own:
+                continue
+            found.append((following, host, size))
+            following += size
+        return found
+
+    return IdMap(below(wanted.uids, uid), below(wanted.gids, gid))
+
+
+def _fork_router(paths: Paths, listener: socket.socket, nft: str, userns: int, netns: int) -> None:
+    """Start the router as nobody's child; returns when it serves, raises what kept it from it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    pid = os.fork()
+    if not pid:
+        try:
+            ours.close()
+            _become_router(paths, listener, nft, userns, netns, theirs)
+        except BaseException as error:
+            number = error.errno if isinstance(error, OSError) else 0
+            theirs.send(
+                json.dumps({"errno": number, "text": f"{type(error).__name__}: {error}"}).encode()
+            )
+        finally:
+            os._exit(1)
+    theirs.close()
+    with ours:
+        try:
+            message = ours.recv(4096)
+            if message == b"unshared":
+                write_id_maps(pid, router_idmap())
+                ours.send(b"mapped")
+                message = ours.recv(4096)
+        finally:
+            os.waitpid(pid, 0)
+        if message == b"serving":
+            return
+        failure = json.loads(message) if message else {"errno": 0, "text": "it died"}
+    if failure["errno"] in (errno.EPERM, errno.ENOSPC, errno.EUSERS):
+        raise refused(OSError(failure["errno"], ""))
+    raise SetupError(f"cannot start the networks' router: {failure['text']}", stage="network")
+
+
+def _become_router(
+    paths: Paths, listener: socket.socket, nft: str, userns: int, netns: int, channel: socket.socket
+) -> None:
+    os.setsid()
+    if userns >= 0:
+        # After the death of the one before: in its namespaces, where the containers still are.
+        setns(userns, CLONE_NEWUSER)
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        setns(netns, CLONE_NEWNET)
+    else:
+        unshare(CLONE_NEWUSER | CLONE_NEWNET)
+        channel.send(b"unshared")
+        if channel.recv(64) != b"mapped":
+            os._exit(1)
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    if os.fork():
+        os._exit(0)
+    import signal
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    userns = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    netns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    kept = [listener.fileno(), userns, netns, channel.fileno()]
+    listener = socket.socket(fileno=os.dup(listener.fileno()))
+    kept.append(listener.fileno())
+    _close_others(kept)
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):
+        if fd != null:
+            os.dup2(null, fd)
+    os.chdir("/")
+    set_name("rootless-net")
+    set_title(f"rootless networks {paths.run_networks}")
+    from slirp.bridge import Router
+
+    lock = Lock(f"{paths.run_networks}/lock", block=False)
+    router = Router(listener, userns, netns, nft, lock.acquire)
+    channel.send(b"serving")
+    channel.close()
+    router.serve()
+    # The lock is ours: nobody is on the way.
+    os.unlink(f"{paths.run_networks}/router")
+    os._exit(0)
+
+
+def _close_others(kept: list[int]) -> None:
+    """Every descriptor but the standard ones and these: the caller's locks and lines are not ours."""
+    previous = 2
+    for fd in sorted(kept):
+        if fd > previous + 1:
+            close_range(previous + 1, fd - 1)
+        previous = max(previous, fd)
+    close_range(previous + 1, 0xFFFFFFFF)
+
+
+class Session(Line):
+    """A container on user-defined networks, from before its namespaces exist until its end."""
+
+    __slots__ = (
+        "config", "identity", "names", "wishes", "ports", "state", "_driver", "_outside", "_door", "_door_name",
+        "_opening", "_attached", "_failure",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        paths: Paths,
+        config: Config | None,
+        identity: str,
+        names: list[str],
+        wishes: list[Document],
+        ports: list[Document],
+    ) -> None:
+        super().__init__(paths)
+        self.config = config
+        self.identity = identity
+        self.names = names
+        self.wishes = wishes
+        self.ports = ports
+        self.state: Document = {}
+        self._driver: Document = {}
+        self._outside: Pending | None = None
+        self._door: Helper | None = None
+        self._door_name = ""
+        self._opening: Pending | None = None
+        self._attached = False
+        self._failure = ""
+
+    def reserve(self) -> None:
+        """Choose the addresses; they are ours until the line goes."""
+        for attempt in range(_TRIES):
+            self.open()
+            try:
+                self.state = self.ask(self._reservation())
+                return
+            except (ConnectionError, EOFError):
+                # It ended between our hello and this.
+                if attempt == _TRIES - 1:
+                    raise
+
+    def _reservation(self) -> Document:
+        request: Document = {
+            "op": "reserve",
+            "endpoint": self.identity,
+            "names": self.names,
+            "networks": self.wishes,
+            "ports": self.ports,
+        }
+        if self._attached:
+            request["attached"] = True
+            request["door"] = self._door_name if self._door is not None else ""
+        return request
+
+    # --- start ---
+
+    def begin(self, pid: int) -> None:
+        """Start what takes time: the way out, the door for published ports; and have the container wired."""
+        if self.state.get("make_outside"):
+            self._outside = self._start_outside()
+        if self.state["ports"]:
+            self._opening = self._start_door()
+        netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self.send({"op": "attach", "endpoint": self.identity}, [netns])
+        finally:
+            os.close(netns)
+        self._attached = True
+
+    def _start_door(self) -> Pending:
+        from slirp import pasta
+
+        found = pasta.find(self._dirs(), self.paths.cache)
+        if found is None:
+            raise pasta.missing()
+        # A short name that no other endpoint has: the mark is its own.
+        self._door_name = f"door{self.state['mark']}"
+        ipv6 = any(
+            ":" in entry[0]
+            for member in self.state["networks"].values()
+            for entry in member["addresses"]
+        )
+        arguments = pasta.door(found, self._door_name, self.state["ports"], ipv6)
+        return pasta.start(found, arguments, self.netns, self.userns)
+
+    def _dirs(self) -> list[str]:
+        return self.config.texts("engine", "helper_binaries_dir") if self.config else []
+
+    def _merge(self, reply: Document) -> None:
+        """Keep what the router says of us now."""
+        for key in ("networks", "ports", "mark"):
+            if key in reply:
+                self.state[key] = reply[key]
+        known = {wish["network"]["name"]: wish for wish in self.wishes}
+        self.wishes = []
+        for name, member in self.state["networks"].items():
+            wish = known.get(name) or {"network": reply.get("definitions", {}).get(name)}
+            if wish["network"] is None:
+                from rootless import netrecords
+
+                wish["network"] = netrecords.read(self.paths, self.config, name)
+            for address, _, _ in member["addresses"]:
+                wish["ip6" if ":" in address else "ip"] = address
+            wish.update(mac=member["mac"], interface=member["interface"], aliases=member["aliases"])
+            self.wishes.append(wish)
+        self.ports = self.state["ports"]
+
+    def finish(self) -> None:
+        """Wait until all of it works: the wires, the door, the way out, ours or somebody else's."""
+        self._merge(self._answer())
+        if self._opening is not None:
+            opening, self._opening = self._opening, None
+            self._door = opening.wait_ready()
+            self.ask({"op": "door", "endpoint": self.identity, "interface": self._door_name})
+        if self._outside is not None:
+            self._give_outside()
+        elif self.state.get("await_outside"):
+            while self.state.get("await_outside"):
+                event, fds = self.receive()
+                for fd in fds:
+                    os.close(fd)
+                self.on_event(event)
+        if self._failure:
+            raise SetupError(self._failure, stage="network")
+
+    def _start_outside(self) -> Pending:
+        from slirp import pasta, slirp4netns
+
+        found = pasta.find(self._dirs(), self.paths.cache)
+        if found is not None:
+            words = self.config.texts("network", "pasta_options") if self.config else []
+            settings = pasta.settings(found, words)
+            self._driver = {"dns": settings.dns_forward, "map_guest": settings.map_guest}
+            return pasta.start(found, settings.arguments, self.netns, self.userns)
+        program = slirp4netns.find(self._dirs())
+        if program is None:
+            raise pasta.missing()
+        choice = slirp4netns.parse(
+            self.config.texts("engine", "network_cmd_options") if self.config else []
+        )
+        self._driver = {"dns": [choice.dns], "map_guest": []}
+        return slirp4netns.start(
+            program, choice, (), self.netns, self.userns, self.paths.run_networks
+        )
+
+    def _give_outside(self) -> None:
+        """Hand the way out over to the router: it lives as long as that."""
+        pending, self._outside = self._outside, None
+        if pending is None:
+            return
+        try:
+            helper = pending.wait_ready()
+        except SetupError as error:
+            self.ask({"op": "outside", "error": error.message})
+            raise
+        self.ask({"op": "outside", "dns": self._driver["dns"]}, [helper.pidfd, helper.lifeline])
+        helper.close()
+
+    # --- while it runs ---
+
+    def on_event(self, event: Document) -> None:
+        kind = event["event"]
+        if kind == "make_outside":
+            self.state.pop("await_outside", None)
+            self._outside = self._start_outside()
+        elif kind == "outside":
+            self.state.pop("await_outside", None)
+            self._failure = event.get("error", "")
+        elif kind == "changed":
+            self._merge(event)
+
+    def handle(self) -> None:
+        """The line has something to say: an event, or that the router died, which makes us make another."""
+        try:
+            event, fds = self.receive()
+        except (ConnectionError, EOFError):
+            self._renew()
+            return
+        for fd in fds:
+            os.close(fd)
+        self.on_event(event)
+        if self._outside is not None:
+            self._give_outside()
+
+    def _renew(self) -> None:
+        self.reserve()
+        if self.state.get("make_outside"):
+            self._outside = self._start_outside()
+            self._give_outside()
+
+    def fileno(self) -> int:
+        return self.socket.fileno() if self.socket is not None else -1
+
+    def door_pidfd(self) -> int:
+        return self._door.pidfd if self._door is not None else -1
+
+    def detach(self) -> None:
+        """The container's end; the line stays for a restart."""
+        if self._outside is not None:
+            self._outside.abandon()
+            self._outside = None
+            self._tell({"op": "outside", "error": "given up"})
+        if self._opening is not None:
+            self._opening.abandon()
+            self._opening = None
+        if self._door is not None:
+            self._door.stop()
+            self._door = None
+        if self._attached:
+            self._attached = False
+            self._tell({"op": "detach", "endpoint": self.identity})
+
+    def _tell(self, request: Document) -> None:
+        try:
+            self.ask(request)
+        except (ConnectionError, EOFError, RootlessError):
+            pass  # the router died and took it all along

@@ -1,0 +1,210 @@
+"""Names of a network's members, answered on its gateway; everything else is passed on, or unknown at once.
+
+The wire format is dnslib's work: what containers send is hostile. It is imported with the first question, which no
+start of a container waits for. A network without a way out never passes anything on (security case 44).
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_TTL_S = 0  # a name may move to another address with the next start
+_UPSTREAM_TIMEOUT_S = 5.0
+_MAX_PENDING = 1024
+_A, _AAAA, _PTR, _ANY = 1, 28, 12, 255
+_NXDOMAIN, _SERVFAIL, _REFUSED = 3, 2, 5
+
+
+class Names:
+    """What one network's members are called: lower-case names to addresses, and back."""
+
+    __slots__ = ("addresses", "upstream", "domain")
+
+    def __init__(self, upstream: list[str], domain: str = "dns.podman") -> None:
+        self.addresses: dict[str, list[str]] = {}
+        self.upstream = upstream  # empty: unknown names do not exist
+        self.domain = domain
+
+    def add(self, name: str, address: str) -> None:
+        known = self.addresses.setdefault(name.lower(), [])
+        if address not in known:
+            known.append(address)
+
+    def lookup(self, name: str) -> list[str] | None:
+        """The addresses of a name with or without the networks' domain; None where it is nobody's."""
+        name = name.rstrip(".").lower()
+        found = self.addresses.get(name)
+        if found is None and name.endswith("." + self.domain):
+            found = self.addresses.get(name[: -len(self.domain) - 1])
+        return found
+
+    def is_local(self, name: str) -> bool:
+        """Whether a name can only be a member's, so that asking others would be of no use."""
+        name = name.rstrip(".").lower()
+        return name == self.domain or name.endswith("." + self.domain)
+
+    def reverse(self, address: str) -> list[str]:
+        return [name for name, known in self.addresses.items() if address in known]
+
+
+def answer(question: bytes, networks: list[Names]) -> bytes | None:
+    """The answer from the members' names; None where upstream servers should be asked.
+
+    `networks`: all that the asker is on. ValueError for what is no question.
+    """
+    import dnslib
+
+    try:
+        request = dnslib.DNSRecord.parse(question)
+    except (dnslib.DNSError, ValueError, UnicodeError, IndexError) as error:
+        raise ValueError(str(error)) from None
+    if request.header.qr or request.header.opcode or len(request.questions) != 1:
+        raise ValueError("not a standard question")
+    reply = request.reply(ra=1, aa=0)
+    kind = request.q.qtype
+    name = str(request.q.qname)
+    if kind == _PTR:
+        address = reverse_address(name)
+        hosts = (
+            [host for network in networks for host in network.reverse(address)] if address else []
+        )
+        if hosts:
+            reply.add_answer(dnslib.RR(name, _PTR, rdata=dnslib.PTR(f"{hosts[0]}."), ttl=_TTL_S))
+            return bytes(reply.pack())
+    known = False
+    for network in networks:
+        found = network.lookup(name)
+        if found is None:
+            continue
+        known = True
+        for address in found:
+            if ":" in address and kind in (_AAAA, _ANY):
+                reply.add_answer(dnslib.RR(name, _AAAA, rdata=dnslib.AAAA(address), ttl=_TTL_S))
+            elif ":" not in address and kind in (_A, _ANY):
+                reply.add_answer(dnslib.RR(name, _A, rdata=dnslib.A(address), ttl=_TTL_S))
+    if known:
+        # A name without addresses of this family exists all the same: no error, no answer.
+        return bytes(reply.pack())
+    if any(network.upstream for network in networks) and not networks[0].is_local(name):
+        return None
+    reply.header.rcode = _NXDOMAIN
+    return bytes(reply.pack())
+
+
+def failure(question: bytes) -> bytes:
+    """SERVFAIL for a question, made without parsing more than its header."""
+    if len(question) < 12:
+        return b""
+    flags = 0x8080 | int.from_bytes(question[2:4], "big") & 0x7900 | _SERVFAIL
+    return question[:2] + flags.to_bytes(2, "big") + question[4:6] + bytes(6) + question[12:]
+
+
+def reverse_address(name: str) -> str:
+    """2.0.89.10.in-addr.arpa. → 10.89.0.2; empty for what is no such name."""
+    labels = name.rstrip(".").lower().split(".")
+    try:
+        if labels[-2:] == ["in-addr", "arpa"] and len(labels) == 6:
+            return _socket.inet_ntoa(bytes(int(label) for label in labels[3::-1]))
+        if labels[-2:] == ["ip6", "arpa"] and len(labels) == 34:
+            return _socket.inet_ntop(_socket.AF_INET6, bytes.fromhex("".join(labels[31::-1])))
+    except (ValueError, OSError):
+        pass
+    return ""
+
+
+class Asker:
+    """Where an answer goes back to."""
+
+    __slots__ = ("send", "ident", "deadline", "question", "servers", "sequence")
+
+    def __init__(
+        self, send: Callable[[bytes], None], question: bytes, servers: list[str], now: float
+    ) -> None:
+        self.send = send
+        self.ident = question[:2]
+        self.question = question
+        self.servers = servers
+        self.deadline = now + _UPSTREAM_TIMEOUT_S
+        self.sequence = 0
+
+
+class Upstream:
+    """Questions under way to other servers, one connected socket each: a stray answer reaches nobody.
+
+    The operating system's choice of a port, and an id of our own, keep a forged answer from matching.
+    """
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: dict[int, tuple[_socket.socket, bytes, Asker]] = {}
+
+    def ask(self, asker: Asker) -> int:
+        """Send to the first server that can be reached; the descriptor to watch, or -1 where there is none."""
+        while asker.servers and len(self._waiting) < _MAX_PENDING:
+            server = asker.servers.pop(0)
+            family = _socket.AF_INET6 if ":" in server else _socket.AF_INET
+            try:
+                one = _socket.socket(
+                    family, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK, 0
+                )
+            except OSError:
+                continue
+            ident = os.urandom(2)
+            try:
+                one.connect((server, 53))
+                one.send(ident + asker.question[2:])
+            except OSError:
+                one.close()
+                continue
+            self._waiting[one.fileno()] = (one, ident, asker)
+            return one.fileno()
+        asker.send(failure(asker.question))
+        return -1
+
+    def owns(self, fd: int) -> bool:
+        return fd in self._waiting
+
+    def receive(self, fd: int) -> int:
+        """Pass an answer on; the descriptor to watch next where another server must be asked, else -1."""
+        one, ident, asker = self._waiting[fd]
+        try:
+            data = one.recv(65535)
+        except BlockingIOError:
+            return fd
+        except OSError:
+            data = b""
+        if data and (data[:2] != ident or data[4:6] != asker.question[4:6]):
+            return fd
+        self.forget(fd)
+        if not data:
+            return self.ask(asker)
+        asker.send(asker.ident + data[2:])
+        return -1
+
+    def forget(self, fd: int) -> None:
+        self._waiting.pop(fd)[0].close()
+
+    def expire(self, now: float) -> list[int]:
+        """Give up on what has waited too long; the descriptors that are closed."""
+        late = [fd for fd, (_, _, asker) in self._waiting.items() if asker.deadline <= now]
+        for fd in late:
+            asker = self._waiting[fd][2]
+            self.forget(fd)
+            asker.send(failure(asker.question))
+        return late
+
+    def next_deadline(self) -> float | None:
+        if not self._waiting:
+            return None
+        return min(asker.deadline for _, _, asker in self._waiting.values())
+
+
+def now() -> float:
+    return time.monotonic()
