@@ -14,13 +14,6 @@ _UNITS = {
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
 }
-_FORMS = (
-    "%Y-%m-%dT%H:%M:%S",
-    "%Y-%m-%dT%H:%M",
-    "%Y-%m-%dT%H",
-    "%Y-%m-%d",
-    "%Y-%m-%d %H:%M:%S",
-)
 
 
 def duration_ns(text: str) -> int | None:
@@ -44,46 +37,28 @@ def duration_ns(text: str) -> int | None:
     return -int(total) if text[0] == "-" else int(total)
 
 
-def moment_ns(text: str, now_ns: int | None = None) -> int:
+def moment_ns(text: str, now_ns: int | None = None, *, future: bool = False) -> int:
     """Nanoseconds since 1970 of what `text` means; ValueError where it means nothing.
 
-    A duration is so long ago. A time without a zone is local time, as in Podman.
+    A duration is so long ago, or with `future` so far ahead. A time without a zone is local time, as in Podman.
     """
-    ago = duration_ns(text)
-    if ago is not None and not text.isdigit():
-        return (time.time_ns() if now_ns is None else now_ns) - ago
+    span = duration_ns(text)
+    if span is not None and not text.isdigit():
+        now = time.time_ns() if now_ns is None else now_ns
+        return now + span if future else now - span
     whole, dot, fraction = text.partition(".")
     if whole.isascii() and whole.isdigit() and (not dot or fraction.isdigit()):
         return int(whole) * 1_000_000_000 + int(f"{fraction:0<9}"[:9])
-    return _date_ns(text)
+    return date_ns(text)
 
 
-def _date_ns(text: str) -> int:
-    zone_s: int | None = None
-    if text.endswith("Z"):
-        text, zone_s = text[:-1], 0
-    elif "T" in text:
-        at = max(text.rfind("+"), text.rfind("-", text.index("T")))
-        if at > 0:
-            hours, _, minutes = text[at + 1 :].partition(":")
-            if not (len(hours) == 2 and hours.isdigit() and (minutes or "00").isdigit()):
-                raise ValueError(text)
-            zone_s = int(hours) * 3600 + int(minutes or 0) * 60
-            zone_s = -zone_s if text[at] == "-" else zone_s
-            text = text[:at]
-    text, dot, fraction = text.partition(".")
-    if dot and not fraction.isdigit():
+def date_ns(text: str) -> int:
+    """Nanoseconds since 1970 of an RFC 3339 time, or of the beginning of one down to the date."""
+    from datetime import datetime
+
+    head, dot, fraction = text.partition(".")
+    digits = len(fraction) - len(fraction.lstrip("0123456789"))
+    if dot and not digits:
         raise ValueError(text)
-    for form in _FORMS:
-        try:
-            fields = time.strptime(text, form)
-        except ValueError:
-            continue
-        if zone_s is None:
-            second = int(time.mktime(fields))
-        else:
-            import calendar
-
-            second = calendar.timegm(fields) - zone_s
-        return second * 1_000_000_000 + int(f"{fraction:0<9}"[:9])
-    raise ValueError(f"unable to interpret time value: {text}")
+    moment = datetime.fromisoformat(head + fraction[digits:])
+    return int(moment.timestamp()) * 1_000_000_000 + int(f"{fraction[:digits]:0<9}"[:9])

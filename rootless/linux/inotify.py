@@ -1,0 +1,29 @@
+"""inotify(7): being told when a file changes."""
+
+from __future__ import annotations
+
+from rootless.linux.libc import c_char_p, c_int, fail, function
+from rootless.linux.libc import c_uint as c_uint32
+
+IN_MODIFY = 0x2
+IN_DELETE_SELF = 0x400
+IN_MOVE_SELF = 0x800
+IN_CLOEXEC = 0o2000000
+IN_NONBLOCK = 0o4000
+
+_init1 = function("inotify_init1", c_int, c_int)
+_add_watch = function("inotify_add_watch", c_int, c_int, c_char_p, c_uint32)
+
+
+def inotify_init1(flags: int = IN_CLOEXEC | IN_NONBLOCK) -> int:
+    fd: int = _init1(flags)
+    if fd < 0:
+        fail()
+    return fd
+
+
+def inotify_add_watch(fd: int, path: str, mask: int) -> int:
+    number: int = _add_watch(fd, path.encode("utf-8", "surrogateescape"), mask)
+    if number < 0:
+        fail(path)
+    return number
