@@ -7,10 +7,12 @@ Little-endian, no descriptors, no introspection: a value goes with its signature
 from __future__ import annotations
 
 import os
-import socket
+import select
 import struct
+import time
 
 from rootless.errors import RootlessError
+from rootless.linux import sockets as socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,7 +33,13 @@ _NUMBERS = {
     "t": ("Q", 8),
     "d": ("d", 8),
 }
-_ALIGNMENT = {**{code: size for code, (_, size) in _NUMBERS.items()}, "g": 1, "v": 1, "(": 8, "{": 8}
+_ALIGNMENT = {
+    **{code: size for code, (_, size) in _NUMBERS.items()},
+    "g": 1,
+    "v": 1,
+    "(": 8,
+    "{": 8,
+}
 _MAX_BYTES = 1 << 20
 _TIMEOUT_S = 30.0
 
@@ -165,7 +173,13 @@ def unmarshal(signature: str, data: bytes) -> tuple[Any, ...]:
 
 
 def _call_message(
-    serial: int, destination: str, path: str, interface: str, member: str, signature: str, body: bytes
+    serial: int,
+    destination: str,
+    path: str,
+    interface: str,
+    member: str,
+    signature: str,
+    body: bytes,
 ) -> bytes:
     fields: list[tuple[int, tuple[str, str]]] = [
         (_PATH, ("o", path)),
@@ -196,16 +210,22 @@ class Connection:
         try:
             self._socket.settimeout(_TIMEOUT_S)
             self._socket.connect(path)
-            _, peer, _ = struct.unpack("3i", self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+            _, peer, _ = struct.unpack(
+                "3i", self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            )
             if peer not in (0, os.geteuid()):
                 raise PermissionError(1, f"{path} is served by uid {peer}")
             identity = str(os.geteuid()).encode().hex()
             self._socket.sendall(f"\0AUTH EXTERNAL {identity}\r\nBEGIN\r\n".encode())
             line = self._read_line()
             if not line.startswith(b"OK "):
-                raise ConnectionRefusedError(111, f"{path}: authentication failed: {line.decode(errors='replace')}")
+                raise ConnectionRefusedError(
+                    111, f"{path}: authentication failed: {line.decode(errors='replace')}"
+                )
             if is_bus:
-                self.call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "Hello")
+                self.call(
+                    "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "Hello"
+                )
         except BaseException:
             self._socket.close()
             raise
@@ -220,28 +240,42 @@ class Connection:
         self.close()
 
     def call(
-        self, destination: str, path: str, interface: str, member: str, signature: str = "", *values: Any
+        self,
+        destination: str,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str = "",
+        *values: Any,
     ) -> tuple[Any, ...]:
         """Call a method and wait for its answer; signals that come before it are kept in `signals`."""
         self._serial += 1
         serial = self._serial
         body = marshal(signature, *values)
-        self._socket.sendall(_call_message(serial, destination, path, interface, member, signature, body))
+        self._socket.sendall(
+            _call_message(serial, destination, path, interface, member, signature, body)
+        )
         while True:
             message = self._receive()
             if message.kind == _SIGNAL:
                 self.signals.append(message)
             elif message.fields.get(_REPLY_SERIAL) == serial:
                 if message.kind == _ERROR:
-                    text = message.body[0] if message.body and isinstance(message.body[0], str) else ""
+                    text = (
+                        message.body[0] if message.body and isinstance(message.body[0], str) else ""
+                    )
                     raise CallError(message.fields.get(_ERROR_NAME, ""), text)
                 return message.body
 
-    def next_signal(self) -> Message:
-        """The oldest signal that has not been taken, or the next one to come."""
+    def next_signal(self, deadline: float | None = None) -> Message | None:
+        """The oldest signal that has not been taken, or the next one to come; None where it does not by `deadline`."""
         if self.signals:
             return self.signals.pop(0)
         while True:
+            if deadline is not None and not self._buffer:
+                left = deadline - time.monotonic()
+                if left <= 0 or not select.select([self._socket], [], [], left)[0]:
+                    return None
             message = self._receive()
             if message.kind == _SIGNAL:
                 return message

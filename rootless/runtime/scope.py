@@ -7,7 +7,9 @@ bus; over the bus where that socket is missing.
 from __future__ import annotations
 
 import os
+import time
 
+from rootless.errors import Conflict
 from rootless.runtime import dbus
 
 TYPE_CHECKING = False
@@ -18,7 +20,7 @@ _SERVICE = "org.freedesktop.systemd1"
 _PATH = "/org/freedesktop/systemd1"
 _MANAGER = "org.freedesktop.systemd1.Manager"
 _INFINITY = 2**64 - 1
-_ATTEMPTS = 3
+_EXIT_S = 10.0  # for the scope of a run that has ended to go away
 
 
 def sockets(uid: int) -> list[tuple[str, bool]]:
@@ -33,7 +35,11 @@ def sockets(uid: int) -> list[tuple[str, bool]]:
     own = os.environ.get("XDG_RUNTIME_DIR", "")
     if own.startswith("/") and own != folders[0]:
         folders.append(own)
-    return [(f"{folder}/{name}", name == "bus") for folder in folders for name in ("systemd/private", "bus")]
+    return [
+        (f"{folder}/{name}", name == "bus")
+        for folder in folders
+        for name in ("systemd/private", "bus")
+    ]
 
 
 def is_available() -> bool:
@@ -52,7 +58,7 @@ def connect() -> dbus.Connection:
                 failure = error
             continue
         if is_bus:
-            match = f"type='signal',interface='{_MANAGER}',member='JobRemoved'"
+            match = f"type='signal',interface='{_MANAGER}'"
             bus = "org.freedesktop.DBus"
             connection.call(bus, "/org/freedesktop/DBus", bus, "AddMatch", "s", match)
             connection.call(_SERVICE, _PATH, _MANAGER, "Subscribe")
@@ -61,7 +67,12 @@ def connect() -> dbus.Connection:
 
 
 def start(
-    unit: str, pids: list[int], *, slice_name: str, description: str, stop_timeout_s: int | None = None
+    unit: str,
+    pids: list[int],
+    *,
+    slice_name: str,
+    description: str,
+    stop_timeout_s: int | None = None,
 ) -> None:
     """Make a delegated scope with `pids` in it, and wait until they are there."""
     properties: list[tuple[str, tuple[str, Any]]] = [
@@ -77,46 +88,67 @@ def start(
     if stop_timeout_s is not None:
         properties.append(("TimeoutStopUSec", ("t", stop_timeout_s * 1_000_000)))
     with connect() as manager:
-        for attempt in range(_ATTEMPTS):
+        deadline = time.monotonic() + _EXIT_S
+        while True:
             try:
                 _start(manager, unit, properties)
                 return
             except dbus.CallError as error:
-                # The scope of the run before is on its way out: wait for its end, and ask again.
-                if error.name != f"{_SERVICE}.UnitExists" or attempt == _ATTEMPTS - 1:
+                if error.name != f"{_SERVICE}.UnitExists":
                     raise
-                _wait_until_gone(manager, unit)
+                _wait_until_gone(manager, unit, deadline)
 
 
-def _start(manager: dbus.Connection, unit: str, properties: list[tuple[str, tuple[str, Any]]]) -> None:
+def _start(
+    manager: dbus.Connection, unit: str, properties: list[tuple[str, tuple[str, Any]]]
+) -> None:
     (job,) = manager.call(
-        _SERVICE, _PATH, _MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "fail", properties, []
+        _SERVICE,
+        _PATH,
+        _MANAGER,
+        "StartTransientUnit",
+        "ssa(sv)a(sa(sv))",
+        unit,
+        "fail",
+        properties,
+        [],
     )
     while True:
         signal = manager.next_signal()
-        if signal.member == "JobRemoved" and len(signal.body) == 4 and signal.body[1] == job:
+        if (
+            signal is not None
+            and signal.member == "JobRemoved"
+            and len(signal.body) == 4
+            and signal.body[1] == job
+        ):
             if signal.body[3] != "done":
                 raise dbus.CallError("", f"systemd could not start {unit}: {signal.body[3]}")
             return
 
 
-def _wait_until_gone(manager: dbus.Connection, unit: str) -> None:
-    """Stop what is left of a scope; the answer's job ends when it is gone."""
-    try:
-        manager.call(_SERVICE, _PATH, _MANAGER, "ResetFailedUnit", "s", unit)
-        (job,) = manager.call(_SERVICE, _PATH, _MANAGER, "StopUnit", "ss", unit, "fail")
-    except dbus.CallError:
-        return  # gone in between
+def _wait_until_gone(manager: dbus.Connection, unit: str, deadline: float) -> None:
+    """Wait for the end of the scope of the run before, whose last process is just ending."""
     while True:
-        signal = manager.next_signal()
-        if signal.member == "JobRemoved" and len(signal.body) == 4 and signal.body[1] == job:
+        try:
+            manager.call(_SERVICE, _PATH, _MANAGER, "GetUnit", "s", unit)
+        except dbus.CallError:
             return
+        signal = manager.next_signal(deadline)
+        while signal is not None and signal.member != "UnitRemoved":
+            signal = manager.next_signal(deadline)
+        if signal is None:
+            raise Conflict(
+                f"the scope {unit} exists and has processes",
+                hint=f"see `systemctl --user status {unit}`",
+            )
 
 
 def attach(unit: str, subgroup: str, pids: list[int]) -> None:
     """Move processes into a subgroup of a delegated unit, which the kernel refuses a user from a log-in session."""
     with connect() as manager:
-        manager.call(_SERVICE, _PATH, _MANAGER, "AttachProcessesToUnit", "ssau", unit, subgroup, pids)
+        manager.call(
+            _SERVICE, _PATH, _MANAGER, "AttachProcessesToUnit", "ssau", unit, subgroup, pids
+        )
 
 
 def set_properties(unit: str, properties: list[tuple[str, tuple[str, Any]]]) -> None:
