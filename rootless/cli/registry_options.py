@@ -35,6 +35,7 @@ QUIET = Option("quiet", "bool", "Print the result only", short="q")
 
 def access(inv: Invocation) -> Access:
     """Read the options above, as far as the command has them."""
+    from rootless.container.engine import open_engine
     from rootless.image import auth, session
 
     options = inv.options
@@ -44,21 +45,23 @@ def access(inv: Invocation) -> Access:
             hint="policy.json says whose signatures are wanted",
         )
     creds = options.get("creds", "")
+    config = open_engine(inv.globals).config
     return session.Access(
         authfile=options.get("authfile", ""),
         credentials=auth.parse_creds(creds) if creds else None,
         cert_dir=options.get("cert-dir", ""),
         tls_verify=options.get("tls-verify") if inv.given("tls-verify") else None,
-        retry=options.get("retry", 3),
-        retry_delay_s=session.parse_delay(options.get("retry-delay", "")),
+        retry=inv.number("retry") if inv.given("retry") else config.number("engine", "retry"),
+        retry_delay_s=session.parse_delay(
+            options.get("retry-delay", "") or config.text("engine", "retry_delay")
+        ),
     )
 
 
 def store(inv: Invocation) -> ImageStore:
-    from rootless import paths
-    from rootless.image.store import open_store
+    from rootless.container.engine import open_engine
 
-    return open_store(paths.find(inv.globals["root"] or None, inv.globals["runroot"] or None))
+    return open_engine(inv.globals).images
 
 
 def reporter(*, quiet: bool = False) -> Reporter:
