@@ -47,9 +47,7 @@ def main(inv: Invocation) -> int:
     from rootless.container.status import CREATED, EXITED
 
     engine = open_engine(inv.globals)
-    chosen, missing = select(
-        engine, inv, wanted=lambda one: one.word in (CREATED, EXITED)
-    )
+    chosen, missing = select(engine, inv, wanted=lambda one: one.word in (CREATED, EXITED))
     if inv.flag("attach"):
         if missing:
             raise missing[0]
@@ -71,20 +69,29 @@ def _attached(engine: Engine, inv: Invocation, identity: str) -> int:
     from rootless.container.attach import Session
     from rootless.container.attaching import attach
     from rootless.container.options import CreateOptions
+    from rootless.container.status import INITIALIZED, status_of
     from rootless.container.supervise import start
+    from rootless.runtime.attach import START
 
     record = engine.containers.read(identity)
     options = CreateOptions.from_json(record["options"])
     proxy = inv.flag("sig-proxy") or not inv.given("sig-proxy")
     keys = inv.text("detach-keys") if inv.given("detach-keys") else options.detach_keys
+    waits = status_of(engine, identity).word == INITIALIZED
     link = start(engine, identity, attached=True)
     if link is None:
         code = attach(engine, identity, stdin=inv.flag("interactive"), keys=keys, sig_proxy=proxy)
         return 0 if code is None else code
     session = Session(
-        link, stdin=inv.flag("interactive") or options.interactive, tty=options.tty, detach_keys=keys, sig_proxy=proxy
+        link,
+        stdin=inv.flag("interactive") or options.interactive,
+        tty=options.tty,
+        detach_keys=keys,
+        sig_proxy=proxy,
     )
     session.attach()
+    if waits:
+        link.send(START)
     session.wait_running()
     code = session.run()
     return 0 if code is None else code
