@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 
 from rootless.container.mounts import is_name
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from rootless.linux.idmap import IdMap
     from rootless.paths import Paths
+    from rootless.storage.tree import Node
 
     Record = dict[str, Any]
 
@@ -34,6 +36,7 @@ USED = "used"
 _DRIVERS = ("", "local")
 _OPTION_NAMES = ("type", "device", "o")
 _READ = 1 << 20
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class VolumeStore:
@@ -287,10 +290,6 @@ def _chown(path: str, uid: int, gid: int) -> None:
         os.close(fd)
 
 
-def _open_folder(path: str, device: str = "") -> int:
-    return os.open(device or path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
 def folder_of(store: VolumeStore, record: Record) -> str:
     """The folder on this host that has a volume's content; a tmpfs has none."""
     settings = Settings(record["options"])
@@ -309,19 +308,41 @@ def export(folder: str, out: int) -> None:
     """Write a volume's content as a tar archive with the owners that containers see."""
     from rootless.linux.userns import fork_in_userns
     from rootless.runtime.idmap import default_idmap
-    from rootless.storage import diff
+    from rootless.storage import diff, tree
 
-    top = _open_folder(folder)
+    top = os.open(folder, _FOLDER)
 
     def write(data: bytes) -> None:
         view = memoryview(data)
         while view:
             view = view[os.write(out, view) :]
 
+    def body() -> None:
+        archive = diff.Archive(write)
+        archive.add(_walk(tree.Node, top, b""))
+        archive.finish()
+
     try:
-        fork_in_userns(default_idmap(), lambda: diff.write_tree([top], write, ())).wait()
+        fork_in_userns(default_idmap(), body).wait()
     finally:
         os.close(top)
+
+
+def _walk(node: type[Node], folder: int, path: bytes) -> Iterator[Node]:
+    """Everything below a folder; unlike a layer's walk, `.wh.x` is a name like any other."""
+    for name in sorted(map(os.fsencode, os.listdir(folder))):
+        try:
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            continue  # a running container has removed it
+        inside = path + name
+        yield node(inside, name, folder, 0, status)
+        if stat.S_ISDIR(status.st_mode):
+            below = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+            try:
+                yield from _walk(node, below, inside + b"/")
+            finally:
+                os.close(below)
 
 
 def load(folder: str, source: int) -> None:
@@ -332,7 +353,7 @@ def load(folder: str, source: int) -> None:
 
     # Loaded before the change of root: nothing may be imported from inside (security case 12).
     idmap = default_idmap()
-    top = _open_folder(folder)
+    top = os.open(folder, _FOLDER)
 
     def body() -> None:
         _unpack(top, source, idmap, compress, extract, tar)

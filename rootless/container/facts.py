@@ -12,15 +12,15 @@ import stat
 
 from rootless import network
 from rootless import quickjson as json
+from rootless.container import roots
 from rootless.container.options import CreateOptions
 from rootless.container.spec import HostFacts, make_spec
 from rootless.data import data_path
 from rootless.errors import InvalidState, NotFound, RootlessError
-from rootless.files import make_dirs, make_private_dir, read_bytes, read_json, write_json
+from rootless.files import make_private_dir, read_bytes, read_json, write_json
 from rootless.linux.fs import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from rootless.linux.idmap import IdMap
 from rootless.runtime import cgroup, launch
-from rootless.runtime.rootfs import DirectoryRoot, OverlayRoot
 from rootless.state import process_of
 
 TYPE_CHECKING = False
@@ -37,13 +37,14 @@ _INIT_PROGRAMS = ("/usr/bin/catatonit", "/usr/libexec/podman/catatonit", "/usr/l
 class Preparation:
     """One start, ready to be forked."""
 
-    __slots__ = ("options", "spec", "root", "network", "cgroup", "preserve_fds", "descriptors")
+    __slots__ = ("options", "spec", "root", "network", "link", "cgroup", "preserve_fds", "descriptors")
 
     def __init__(self, options: CreateOptions, spec: dict[str, Any], root: Root) -> None:
         self.options = options
         self.spec = spec
         self.root = root
         self.network: Callable[[int], Any] | None = None
+        self.link: network.Link | None = None
         self.cgroup: Any = None
         self.preserve_fds = options.preserve_fds
         self.descriptors: list[int] = []
@@ -52,6 +53,8 @@ class Preparation:
         """Let go in the command of what only the monitor needs."""
         for fd in self.descriptors:
             os.close(fd)
+        if self.link is not None:
+            self.link.close()
 
 
 def prepare(engine: Engine, record: dict[str, Any]) -> Preparation:
@@ -107,10 +110,11 @@ def prepare(engine: Engine, record: dict[str, Any]) -> Preparation:
         from rootless.container.hooks import add_hooks
 
         add_hooks(spec, hooks_dirs, options.annotations, bool(options.mounts))
-    preparation = Preparation(options, spec, root_of(engine, record, image, options))
+    preparation = Preparation(options, spec, roots.root_of(engine, record, lowers_of(engine, image, options), options))
     preparation.cgroup = plan_cgroup(engine, identity, options, spec)
     if link.plan.own_netns and link.plan.mode != "none":
         preparation.network = link.start
+        preparation.link = link
     if joined is not None:
         preparation.descriptors = joined.descriptors
         spec["linux"]["uidMappings"] = [{"containerID": c, "hostID": h, "size": n} for c, h, n in host.uids]
@@ -190,16 +194,14 @@ def plan_cgroup(engine: Engine, identity: str, options: CreateOptions, spec: dic
 
 def find_mounts(engine: Engine, record: dict[str, Any], host: HostFacts) -> None:
     """Where the sources of the container's mounts are by now, and the folders that its overlays write to."""
-    from rootless.container.spec import overlay_folders
-    from rootless.container.volumes import resolve
+    from rootless.container.volumes import make_overlay_folders, resolve
 
     host.mounts = resolve(engine, record)
-    for path in overlay_folders(host.mounts, host):
-        make_dirs(path, 0o755)
     for mount in host.mounts:
         if mount["type"] == "image":
             image = engine.images.lookup(mount["source"])
             host.image_layers[mount["source"]] = engine.images.lowers(image)
+    make_overlay_folders(host)
 
 
 def image_of(engine: Engine, record: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -216,6 +218,11 @@ def image_of(engine: Engine, record: dict[str, Any]) -> tuple[Any, dict[str, Any
     return image, image.config.get("config") or {}
 
 
+def lowers_of(engine: Engine, image: Any, options: CreateOptions) -> list[str]:
+    """The folders below the container's own changes, the topmost first."""
+    return [options.image] if image is None else engine.images.lowers(image)
+
+
 def image_file(engine: Engine, image: Any, name: str) -> str:
     """The text of a small file of an image, from its topmost layer that has it; never through a link (case 16)."""
     for layer in engine.images.lowers(image) if image is not None else ():
@@ -230,18 +237,6 @@ def image_file(engine: Engine, image: Any, name: str) -> str:
         with os.fdopen(fd, errors="replace") as file:
             return file.read(1 << 20) if stat.S_ISREG(os.fstat(fd).st_mode) else ""
     return ""
-
-
-def root_of(engine: Engine, record: dict[str, Any], image: Any, options: CreateOptions) -> Root:
-    folder = engine.containers.path(record["id"])
-    if image is None:
-        path = options.image
-        if not options.rootfs_overlay:
-            return DirectoryRoot(path)
-        lowers = [path]
-    else:
-        lowers = engine.images.lowers(image)
-    return OverlayRoot(lowers, f"{folder}/upper", f"{folder}/work", volatile=options.rm)
 
 
 def make_files(run_folder: str, record: dict[str, Any], options: CreateOptions) -> dict[str, str]:

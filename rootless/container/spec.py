@@ -577,17 +577,17 @@ def _add_shm(found: dict[str, OciMount], options: CreateOptions, host: HostFacts
     found[place] = {"destination": place, **entry}
 
 
-def overlay_folders(mounts: Sequence[Mount], host: HostFacts) -> list[str]:
-    """The folders to make for overlay volumes, before `make_spec`'s document is used."""
+def overlay_folders(mounts: Sequence[Mount], scratch: str) -> list[tuple[Mount, str]]:
+    """The overlays among the mounts that write to folders of the container's own, `upper` and `work` in the one named.
+
+    They have to be there before `make_spec`'s document is used.
+    """
     folders = []
     number = 0
     for mount in mounts:
         if _is_overlay(mount):
             if not any(o.startswith("upperdir=") for o in mount["options"]):
-                folders += [
-                    f"{host.scratch}/overlay/{number}/upper",
-                    f"{host.scratch}/overlay/{number}/work",
-                ]
+                folders.append((mount, f"{scratch}/overlay/{number}"))
             number += 1
     return folders
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from rootless.errors import Conflict, NotFound, RootlessError, Usage
 from rootless.volume import Settings, VolumeStore
 
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
 
     from rootless.container.engine import Engine
     from rootless.container.mounts import Mount
+    from rootless.container.spec import HostFacts
 
 
 class Claim:
@@ -106,6 +109,43 @@ def _resolve(engine: Engine, store: VolumeStore, record: dict[str, Any], mount: 
             words.append(f"{option}={value}")
     kept = [word for word in words if word not in ("copy", "nocopy", "z", "Z")]
     return {**mount, "type": "tmpfs", "source": "tmpfs", "options": kept}
+
+
+def make_overlay_folders(host: HostFacts) -> None:
+    """Make the folders that a container's overlays write to; the upper one looks as the folder that it covers."""
+    from rootless.container.spec import overlay_folders
+    from rootless.files import make_dirs
+
+    for mount, folder in overlay_folders(host.mounts, host.scratch):
+        upper = f"{folder}/upper"
+        if os.path.isdir(upper):
+            continue
+        make_dirs(f"{folder}/work")
+        if mount["type"] == "image":
+            status = os.stat(host.image_layers[mount["source"]][0])
+        else:
+            status = os.stat(mount.get("path") or mount["source"])
+        os.mkdir(upper, 0o700)
+        os.chmod(upper, status.st_mode & 0o7777)
+        if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+            _give(upper, status.st_uid, status.st_gid, host)
+
+
+def _give(path: str, uid: int, gid: int, host: HostFacts) -> None:
+    """Give a folder to host ids that the container maps; others stay the caller's."""
+    from rootless.linux.idmap import IdMap, to_container
+    from rootless.linux.userns import fork_in_userns
+
+    idmap = IdMap(host.uids, host.gids)
+    inside = to_container(idmap.uids, uid), to_container(idmap.gids, gid)
+    if inside[0] is None or inside[1] is None:
+        return
+    owner = inside[0], inside[1]
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fork_in_userns(idmap, lambda: os.fchown(fd, *owner)).wait()
+    finally:
+        os.close(fd)
 
 
 def _opposite(word: str) -> str:

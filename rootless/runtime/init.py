@@ -28,7 +28,17 @@ from rootless.linux.sched import (
     unshare,
 )
 from rootless.linux.userns import become_root
-from rootless.runtime import capabilities, devices, hooks, mounts, seccomp, sync, terminal, volumes
+from rootless.runtime import (
+    capabilities,
+    devices,
+    hooks,
+    mounts,
+    overlays,
+    seccomp,
+    sync,
+    terminal,
+    volumes,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +101,10 @@ class Plan:
 class Init:
     """The straight list of steps; `stage` is the word that an error carries."""
 
-    __slots__ = ("plan", "spec", "process", "linux", "channel", "stage", "sources", "devices", "proc", "root", "slave", "duties")
+    __slots__ = (
+        "plan", "spec", "process", "linux", "channel", "stage", "sources", "devices", "proc", "root", "slave", "duties",
+        "overlays",
+    )  # fmt: skip
 
     def __init__(self, plan: Plan, channel: sync.Channel) -> None:
         self.plan = plan
@@ -102,6 +115,7 @@ class Init:
         self.stage = "start"
         self.sources: dict[int, int] = {}
         self.duties: dict[int, volumes.Duty] = {}
+        self.overlays: dict[int, overlays.Overlay] = {}
         self.proc = -1
         self.root = -1
         self.slave = -1
@@ -194,6 +208,9 @@ class Init:
                 self.duties[index].open()
             if is_bind(entry):
                 self.sources[index] = mounts.open_source(entry)
+            elif entry.get("type") == "overlay":
+                self.overlays[index] = overlays.Overlay(entry)
+                self.overlays[index].open()
         self.devices = devices.Devices(self.linux.get("devices") or [])
 
     def write_oom_score(self) -> None:
@@ -281,7 +298,10 @@ class Init:
         kind = entry.get("type") or "none"
         target = mounts.open_target(self.root, destination, directory=True)
         try:
-            made = mounts.new_mount(entry, gid_mapped=tty_mapped)
+            if index in self.overlays:
+                made = self.overlays[index].mount()
+            else:
+                made = mounts.new_mount(entry, gid_mapped=tty_mapped)
         except OSError as error:
             made = self.instead_of(kind, entry, error)
         options = mounts.Options(entry.get("options") or [])

@@ -257,7 +257,7 @@ def test_health_checks() -> None:
     ],
 )  # fmt: skip
 def test_mistake_of_our_own(line: str, message: str) -> None:
-    with pytest.raises(Usage, match="^") as caught:
+    with pytest.raises(Usage) as caught:
         read(line)
     assert message in caught.value.message
 
