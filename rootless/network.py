@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 
-from rootless.errors import RootlessError, Usage
+from rootless.errors import Conflict, InvalidState, RootlessError, Usage
 from slirp import host as host_routes
 from slirp import ports as published
 from slirp import resolv
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.config import Config
+    from rootless.container.engine import Engine
     from rootless.container.options import CreateOptions
+    from rootless.container.status import Status
     from rootless.paths import Paths
     from slirp.process import Helper
     from slirp.process import Pending as PendingHelper
@@ -268,7 +270,7 @@ class Connection:
         if self.helper is not None:
             record["helper"] = self.helper.to_json()
         if self._bridge is not None:
-            record["networks"] = self._bridge.state["networks"]
+            record["networks"] = members(self._bridge.state["networks"])
         return record
 
     def close(self) -> None:
@@ -282,6 +284,22 @@ class Connection:
         if self._bridge is not None:
             # The line itself stays open for a restart: it is the container's, and goes with its monitor.
             self._bridge.detach()
+
+
+def members(networks: dict[str, Any]) -> dict[str, Any]:
+    """What the router says of a container's networks, as it is recorded."""
+    return {
+        name: {
+            "id": member["id"],
+            "interface": member["interface"],
+            "mac": member["mac"],
+            "addresses": [[address, prefix] for address, prefix, _ in member["addresses"]],
+            "gateways": [gateway for _, _, gateway in member["addresses"] if gateway],
+            "aliases": member["aliases"],
+            "dns": member["dns"],
+        }
+        for name, member in networks.items()
+    }
 
 
 def release(paths: Paths, record: dict[str, Any], recorded: dict[str, Any]) -> None:
@@ -407,23 +425,28 @@ def _prepare_pasta(link: Link, config: Config | None) -> None:
         )
 
 
+def _wish(network: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What a container wants of a network, as the router understands it."""
+    wish: dict[str, Any] = {"network": network}
+    for key, value in given.items():
+        if key == "alias":
+            wish["aliases"] = [alias for alias in value.split(",") if alias]
+        elif key in ("ip", "ip6", "mac"):
+            wish[key] = value
+        elif key == "interface_name":
+            wish["interface"] = value
+        else:
+            raise Usage(f"unknown bridge network option: {key}")
+    return wish
+
+
 def _prepare_bridge(link: Link, config: Config | None, names: list[str]) -> None:
     """Reserve the addresses; the networks' namespace exists from here on."""
     from rootless import netrecords, netsession
 
     wishes = []
     for label, given in link.plan.networks.items():
-        wish: dict[str, Any] = {"network": netrecords.read(link.paths, config, label)}
-        for key, value in given.items():
-            if key == "alias":
-                wish["aliases"] = value.split(",")
-            elif key in ("ip", "ip6", "mac"):
-                wish[key] = value
-            elif key == "interface_name":
-                wish["interface"] = value
-            else:
-                raise Usage(f"unknown bridge network option: {key}")
-        wishes.append(wish)
+        wishes.append(_wish(netrecords.read(link.paths, config, label), given))
     internal = all(wish["network"].get("internal") for wish in wishes)
     link.ports = [] if internal else published.choose_host_ports(link.plan.ports)
     published.check_free(link.ports)
@@ -507,6 +530,152 @@ def for_start(
         text = link.resolv_conf(options.dns, options.dns_search, options.dns_option)
         files["/etc/resolv.conf"] = _write(folder, "resolv.conf", text)
     return link, files
+
+
+# --- changes to a container that exists ---
+
+
+def _joined(engine: Engine, record: dict[str, Any]) -> dict[str, Any]:
+    """The networks of a container's record by their names; for a container that can have any."""
+    from rootless import netrecords
+
+    options = record["options"]
+    mode = options.get("network") or engine.config.text("network", "default_rootless_network_cmd")
+    if mode != "bridge":
+        raise Conflict(
+            f'"{mode}" is not supported: invalid network mode',
+            hint="only a container made with --network bridge or a network's name can change networks",
+        )
+    default = netrecords.default_name(engine.config)
+    wanted = options.get("networks") or {"default": {}}
+    return {default if name == "default" else name: given for name, given in wanted.items()}
+
+
+def connect(engine: Engine, identity: str, network: dict[str, Any], given: dict[str, Any]) -> None:
+    """Add a network to a container, at once where it runs."""
+    from rootless.container.status import status_of
+
+    with engine.containers.lock(identity):
+        status = status_of(engine, identity)
+        joined = _joined(engine, status.record)
+        name = network["name"]
+        if name in joined:
+            raise Conflict(
+                f'container {identity} is already connected to network "{name}": network is already connected'
+            )
+        if status.pid:
+            request = {"op": "connect", "endpoint": identity, "wish": _wish(network, given)}
+            _change(engine, status, request)
+        joined[name] = given
+        _keep(engine, status.record, joined)
+
+
+def disconnect(engine: Engine, identity: str, name: str) -> None:
+    """Take a container off a network, at once where it runs."""
+    from rootless.container.status import status_of
+
+    with engine.containers.lock(identity):
+        status = status_of(engine, identity)
+        joined = _joined(engine, status.record)
+        if name not in joined:
+            raise Conflict(
+                f"container {identity} is not connected to network {name}: network is not connected"
+            )
+        if status.pid:
+            _change(engine, status, {"op": "disconnect", "endpoint": identity, "network": name})
+        del joined[name]
+        _keep(engine, status.record, joined)
+
+
+def reload(engine: Engine, status: Status) -> None:
+    """Make interfaces, rules and names of a running container anew."""
+    _joined(engine, status.record)
+    if not status.pid:
+        raise InvalidState(
+            f"container {status.name} is not running: only a running one has a network to reload"
+        )
+    _change(engine, status, {"op": "reload", "endpoint": status.id})
+
+
+def redefine(paths: Paths, network: dict[str, Any]) -> None:
+    """Tell the router, where there is one, of a changed definition."""
+    from rootless.netsession import Line
+
+    line = Line(paths)
+    try:
+        if line.open(make=False):
+            line.ask({"op": "network", "network": network})
+    finally:
+        line.close()
+
+
+def _change(engine: Engine, status: Status, request: dict[str, Any]) -> None:
+    from rootless.netsession import Line
+
+    line = Line(engine.paths)
+    netns = os.open(f"/proc/{status.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if not line.open(make=False):
+            raise RootlessError(
+                f"container {status.name}: the networks' router is gone",
+                hint="restart the container",
+            )
+        reply = line.ask(request, [netns])
+    finally:
+        os.close(netns)
+        line.close()
+    live = engine.containers.read_live(status.id)
+    if live is None or "network" not in live:
+        return
+    before = live["network"].get("networks") or {}
+    after = members(reply["networks"])
+    live["network"]["networks"] = after
+    # The monitor hears of it from the router and writes the same.
+    engine.containers.write_live(status.id, live)
+    _rewrite_files(engine.containers.run_folder(status.id), status, before, after)
+
+
+def _rewrite_files(
+    folder: str, status: Status, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    """A running container's /etc/hosts and /etc/resolv.conf follow its addresses."""
+
+    def addresses(found: dict[str, Any]) -> list[str]:
+        return [address for member in found.values() for address, _ in member["addresses"]]
+
+    def servers(found: dict[str, Any]) -> list[str]:
+        return [server for member in found.values() for server in member["dns"]]
+
+    gone = [address for address in addresses(before) if address not in addresses(after)]
+    fresh = [address for address in addresses(after) if address not in addresses(before)]
+    try:
+        with open(f"{folder}/hosts", errors="replace") as file:
+            lines = file.read().splitlines()
+        names = [status.record["options"].get("hostname") or status.id[:12], status.name]
+        lines = [line for line in lines if line.split()[:1] not in ([address] for address in gone)]
+        lines += [f"{address}\t{' '.join(names)}" for address in fresh]
+        _write(folder, "hosts", "".join(f"{line}\n" for line in lines))
+    except FileNotFoundError:
+        pass
+    try:
+        with open(f"{folder}/resolv.conf", errors="replace") as file:
+            lines = file.read().splitlines()
+        old, new = servers(before), servers(after)
+        lines = [
+            line
+            for line in lines
+            if not (line.startswith("nameserver ") and line.split()[1] in old)
+        ]
+        at = next((i for i, line in enumerate(lines) if line.startswith("nameserver ")), len(lines))
+        lines[at:at] = [f"nameserver {server}" for server in new]
+        _write(folder, "resolv.conf", "".join(f"{line}\n" for line in lines))
+    except FileNotFoundError:
+        pass
+
+
+def _keep(engine: Engine, record: dict[str, Any], joined: dict[str, Any]) -> None:
+    record["options"]["networks"] = joined
+    engine.containers.write(record["id"], record)
 
 
 def add_static(wanted: Plan, options: CreateOptions) -> None:

@@ -256,6 +256,8 @@ class Router:
             return self._connect(request, fds[0] if fds else -1)
         if kind == "disconnect":
             return self._disconnect(request, fds[0] if fds else -1)
+        if kind == "reload":
+            return self._reload(self._endpoint(request), fds[0])
         if kind == "door":
             return self._open_door(self._endpoint(request), request["interface"])
         if kind == "outside":
@@ -589,6 +591,19 @@ class Router:
         self._update_names()
         self._update_rules()
         self._tell_owner(endpoint)
+        return {"ok": True, **self._describe(endpoint)}
+
+    def _reload(self, endpoint: Endpoint, netns: int) -> Document:
+        """Everything anew, the addresses and the door as they are."""
+        inside = self._enter(netns)
+        try:
+            for number, member in enumerate(endpoint.members.values()):
+                self._wire(endpoint, member, netns, inside, number)
+        finally:
+            inside.close()
+        self.rules = ""
+        self._update_names()
+        self._update_rules()
         return {"ok": True, **self._describe(endpoint)}
 
     def _tell_owner(self, endpoint: Endpoint) -> None:

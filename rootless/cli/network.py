@@ -1,0 +1,622 @@
+"""`rootless network`: user-defined networks."""
+
+from __future__ import annotations
+
+import os
+
+from rootless.cli.options import FORCE_PROMPT, LATEST, all_option, filter_option, format_option
+from rootless.cli.table import Command, Option
+from rootless.errors import Usage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from rootless.cli.table import Invocation
+    from rootless.container.engine import Engine
+
+    Network = dict[str, Any]
+
+CREATE_OPTIONS = (
+    Option("disable-dns", "bool", "No name server on this network"),
+    Option("dns", "csv", "Name server to pass unknown names on to", metavar="ip"),
+    Option("driver", "str", "Driver", short="d", default="bridge"),
+    Option("gateway", "csv", "IPv4 or IPv6 gateway of a subnet", metavar="ip"),
+    Option("ignore", "bool", "A network that exists is no error"),
+    Option("interface-name", "str", "Name of the bridge", metavar="name"),
+    Option("internal", "bool", "No way out of this network"),
+    Option("ip-range", "list", "Take addresses from this part of a subnet", metavar="range"),
+    Option("ipam-driver", "str", "Who gives the addresses: host-local or none"),
+    Option("ipv6", "bool", "IPv6 as well"),
+    Option("label", "list", "Label", metavar="key=value"),
+    Option(
+        "opt",
+        "list",
+        "Option of the driver: mtu, isolate, vlan, metric, no_default_route",
+        short="o",
+        metavar="name=value",
+    ),
+    Option(
+        "route", "list", "Static route of the containers", metavar="destination,gateway[,metric]"
+    ),
+    Option("subnet", "list", "Subnet in CIDR notation", metavar="cidr"),
+)
+LS_OPTIONS = (
+    filter_option("Only networks that fit, as in name=web"),
+    Option("format", "str", "Print as JSON or with a Go template", metavar="template"),
+    Option("no-trunc", "bool", "Print whole ids"),
+    Option("noheading", "bool", "Leave out the headings", short="n"),
+    Option("quiet", "bool", "Print the names only", short="q"),
+)
+INSPECT_OPTIONS = (format_option(),)
+RM_OPTIONS = (
+    Option("force", "bool", "Remove containers that use it as well", short="f"),
+    Option(
+        "time", "int", "Seconds to wait before SIGKILL", short="t", default=10, aliases=("timeout",)
+    ),
+)
+PRUNE_OPTIONS = (
+    Option("filter", "list", "Only what fits: label=, label!=, until=", metavar="key=value"),
+    FORCE_PROMPT,
+)
+CONNECT_OPTIONS = (
+    Option("alias", "csv", "Further name of the container on this network"),
+    Option("ip", "str", "IPv4 address"),
+    Option("ip6", "str", "IPv6 address"),
+    Option("mac-address", "str", "MAC address"),
+)
+DISCONNECT_OPTIONS = (Option("force", "bool", "No error where it is not connected", short="f"),)
+RELOAD_OPTIONS = (all_option("Every running container"), LATEST)
+UPDATE_OPTIONS = (
+    Option("dns-add", "csv", "Add a name server", metavar="ip"),
+    Option("dns-drop", "csv", "Remove a name server", metavar="ip"),
+)
+
+
+def _engine(inv: Invocation) -> Engine:
+    from rootless.container.engine import open_engine
+
+    return open_engine(inv.globals)
+
+
+def _read(engine: Engine, name: str) -> Network:
+    from rootless import netrecords
+
+    return netrecords.read(engine.paths, engine.config, name)
+
+
+def create(inv: Invocation) -> int:
+    from rootless import netrecords
+    from rootless.cli.output import line
+    from rootless.container.env import parse_labels
+    from rootless.container.events import emit
+
+    engine = _engine(inv)
+    wish = netrecords.Wish(inv.args[0] if inv.args else "")
+    wish.driver = inv.text("driver")
+    wish.subnets = inv.words("subnet")
+    wish.gateways = inv.words("gateway")
+    wish.ranges = inv.words("ip-range")
+    wish.ipv6 = inv.flag("ipv6")
+    wish.internal = inv.flag("internal")
+    wish.disable_dns = inv.flag("disable-dns")
+    wish.dns = inv.words("dns")
+    wish.labels = parse_labels((), inv.words("label"))
+    wish.routes = inv.words("route")
+    wish.interface = inv.text("interface-name")
+    wish.ipam_driver = inv.text("ipam-driver")
+    wish.ignore = inv.flag("ignore")
+    options = {}
+    for word in inv.words("opt"):
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise Usage(f"driver option {word}: must be in the form name=value")
+        options[key] = value
+    wish.options = options
+    network = netrecords.create(engine.paths, engine.config, wish)
+    emit(engine, "network", "create", network["name"], network["id"])
+    line(network["name"])
+    return 0
+
+
+# ls
+
+
+def _filters(
+    engine: Engine, words: Iterable[str], *, prune: bool = False
+) -> Callable[[Network], bool]:
+    """Whether a network fits: values of one key are alternatives (of labels all), keys are conditions."""
+    tests: dict[str, list[Callable[[Network], bool]]] = {}
+    every: list[Callable[[Network], bool]] = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise Usage(f"filter input must be in the form of filter=value: {word} is invalid")
+        if key == "label":
+            every.append(lambda n, v=value: _has(n.get("labels") or {}, v))  # type: ignore[misc]
+        elif key == "label!":
+            every.append(lambda n, v=value: not _has(n.get("labels") or {}, v))  # type: ignore[misc]
+        elif key == "until" or (key in ("since", "after") and not prune):
+            moment = _moment(engine, key, value)
+            older = key == "until"
+            tests.setdefault(key, []).append(
+                lambda n, m=moment, o=older: (_created(n) < m) == o  # type: ignore[misc]
+            )
+        elif prune:
+            raise Usage(f'"{key}" is an invalid network filter')
+        else:
+            tests.setdefault(key, []).append(_ls_filter(engine, key, value))
+    return lambda network: (
+        all(test(network) for test in every)
+        and all(any(test(network) for test in some) for some in tests.values())
+    )
+
+
+def _ls_filter(engine: Engine, key: str, value: str) -> Callable[[Network], bool]:
+    if key in ("name", "id"):
+        import re
+
+        try:
+            pattern = re.compile(value if key == "name" else f"^{value}")
+        except re.error as error:
+            raise Usage(f"invalid regular expression {value}: {error}") from None
+        return lambda network: pattern.search(network[key]) is not None
+    if key == "driver":
+        return lambda network: bool(network["driver"] == value)
+    if key == "dangling":
+        if value.lower() not in ("true", "1", "false", "0"):
+            raise Usage(f'invalid dangling filter value "{value}"')
+        wanted, used = value.lower() in ("true", "1"), _used(engine)
+        return lambda network: (network["name"] not in used) == wanted
+    raise Usage(f'invalid filter "{key}"')
+
+
+def _has(pairs: dict[str, str], word: str) -> bool:
+    key, equals, value = word.partition("=")
+    return key in pairs and (not equals or pairs[key] == value)
+
+
+def _created(network: Network) -> float:
+    from datetime import datetime
+
+    text = network["created"]
+    if not text:
+        return 0.0
+    return datetime.fromisoformat(text[:26].rstrip("Z") + "+00:00").timestamp()
+
+
+def _moment(engine: Engine, key: str, value: str) -> float:
+    if key != "until":
+        return _created(_read(engine, value))
+    import time
+    from datetime import datetime
+
+    from rootless.container.options import parse_duration
+
+    try:
+        return time.time() - parse_duration(value) / 1e9
+    except Usage:
+        pass
+    try:
+        return float(value)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(value).timestamp()
+    except ValueError:
+        raise Usage(f'unable to parse "{value}" as a time or duration') from None
+
+
+def networks_of(engine: Engine, options: dict[str, Any]) -> dict[str, Any]:
+    """The networks that a container's record names, the default one by its name."""
+    from rootless import netrecords
+
+    if options.get("network") != "bridge":
+        return {}
+    default = netrecords.default_name(engine.config)
+    wanted = options.get("networks") or {"default": {}}
+    return {default if name == "default" else name: given for name, given in wanted.items()}
+
+
+def _used(engine: Engine) -> dict[str, list[str]]:
+    """Which containers have a network in their record, by the network's name."""
+    from rootless.container.status import all_statuses
+
+    found: dict[str, list[str]] = {}
+    for status in all_statuses(engine):
+        for name in networks_of(engine, status.record["options"]):
+            found.setdefault(name, []).append(status.id)
+    return found
+
+
+_FIELDS = {
+    "Name": "name",
+    "ID": "id",
+    "Driver": "driver",
+    "NetworkInterface": "network_interface",
+    "Created": "created",
+    "Subnets": "subnets",
+    "Routes": "routes",
+    "IPv6Enabled": "ipv6_enabled",
+    "Internal": "internal",
+    "DNSEnabled": "dns_enabled",
+    "NetworkDNSServers": "network_dns_servers",
+    "Labels": "labels",
+    "Options": "options",
+    "IPAMOptions": "ipam_options",
+}
+
+
+def shown(network: Network) -> dict[str, Any]:
+    """The fields that templates know."""
+    empty: dict[str, Any] = {"labels": {}, "options": {}, "routes": [], "network_dns_servers": []}
+    return {title: network.get(key, empty.get(key)) for title, key in _FIELDS.items()}
+
+
+def ls(inv: Invocation) -> int:
+    from rootless import netrecords
+    from rootless.cli import output
+
+    form = inv.text("format")
+    if inv.flag("quiet") and inv.given("format"):
+        raise Usage("quiet and format flags cannot be used together")
+    engine = _engine(inv)
+    fits = _filters(engine, inv.words("filter"))
+    found = [network for network in netrecords.every(engine.paths, engine.config) if fits(network)]
+    if inv.flag("quiet"):
+        output.write("".join(f"{network['name']}\n" for network in found))
+        return 0
+    width = None if inv.flag("no-trunc") else 12
+    if not inv.given("format"):
+        rows = [(network["id"][:width], network["name"], network["driver"]) for network in found]
+        if not inv.flag("noheading"):
+            rows.insert(0, ("NETWORK ID", "NAME", "DRIVER"))
+        output.write(output.table(rows))
+        return 0
+    if form == "json":
+        output.line(output.to_json([_document(network) for network in found], 5))
+        return 0
+    from rootless.cli.template import Struct, parse_user
+
+    as_table = form.startswith("table ")
+    template = parse_user("network ls", form.removeprefix("table ").lstrip() if as_table else form)
+    data = []
+    for network in found:
+        fields = shown(network)
+        fields["ID"] = fields["ID"][:width]
+        fields["Labels"] = ",".join(f"{key}={value}" for key, value in fields["Labels"].items())
+        data.append(Struct(fields))
+    text = "".join(template.render(one) for one in data)
+    if as_table:
+        lines = [row.split("\t") for row in text.splitlines()]
+        if not inv.flag("noheading"):
+            head = {title: title.upper() for title in _FIELDS}
+            head["ID"] = "NETWORK ID"
+            lines.insert(0, template.render(Struct(head)).rstrip("\n").split("\t"))
+        text = output.table(lines)
+    output.write(text)
+    return 0
+
+
+def _document(network: Network) -> Network:
+    """As Podman prints it: what is empty is left out, `containers` apart."""
+    order = (
+        "name", "id", "driver", "network_interface", "created", "subnets", "routes", "ipv6_enabled", "internal",
+        "dns_enabled", "network_dns_servers", "labels", "options", "ipam_options", "containers",
+    )  # fmt: skip
+    return {key: network[key] for key in order if key in network}
+
+
+# inspect and exists
+
+
+def with_containers(engine: Engine, network: Network) -> Network:
+    """A definition with the running containers on it and their addresses."""
+    from rootless.container.status import all_statuses
+
+    containers: dict[str, Any] = {}
+    for status in all_statuses(engine):
+        live = status.live if status.is_running else None
+        member = (((live or {}).get("network") or {}).get("networks") or {}).get(network["name"])
+        if not member:
+            continue
+        gateways = {":" in gateway: gateway for gateway in member.get("gateways") or ()}
+        subnets = [
+            {"ipnet": f"{address}/{prefix}", "gateway": gateways.get(":" in address, "")}
+            for address, prefix in member["addresses"]
+        ]
+        containers[status.id] = {
+            "name": status.name,
+            "interfaces": {member["interface"]: {"subnets": subnets, "mac_address": member["mac"]}},
+        }
+    return {**network, "containers": containers}
+
+
+def inspect(inv: Invocation) -> int:
+    from rootless.cli import output
+    from rootless.errors import RootlessError
+
+    engine = _engine(inv)
+    found: list[Network] = []
+    failed: RootlessError | None = None
+    for name in inv.args:
+        try:
+            found.append(with_containers(engine, _read(engine, name)))
+        except RootlessError as error:
+            if failed is not None:
+                output.report(failed)
+            failed = RootlessError(f"network {name}: {error.message}", exit_code=1)
+    form = inv.text("format")
+    if form in ("", "json"):
+        output.line(output.to_json([_document(one) for one in found], 5))
+    else:
+        from rootless.cli.template import Struct, parse_user
+
+        template = parse_user("network inspect", form)
+        for network in found:
+            fields = {**shown(network), "Containers": network["containers"]}
+            output.write(template.render(Struct(fields)))
+    if failed is not None:
+        raise failed
+    return 0
+
+
+def exists(inv: Invocation) -> int:
+    from rootless.errors import NotFound
+
+    engine = _engine(inv)
+    try:
+        _read(engine, inv.args[0])
+    except NotFound:
+        return 1
+    return 0
+
+
+# rm and prune
+
+
+def rm(inv: Invocation) -> int:
+    from rootless import netrecords
+    from rootless.cli.many import each
+    from rootless.container.events import emit
+    from rootless.container.lifecycle import remove
+    from rootless.errors import Conflict, NotFound
+
+    engine = _engine(inv)
+    force = inv.flag("force")
+    if inv.given("time") and not force:
+        raise Usage("--force option must be specified to use the --time option")
+    timeout = float(inv.number("time")) if inv.given("time") else None
+
+    def act(text: str, _: str) -> str | None:
+        try:
+            network = _read(engine, text)
+        except NotFound as error:
+            if force:
+                return text
+            error.exit_code = 1
+            raise
+        if network["name"] == netrecords.default_name(engine.config):
+            raise Conflict(f"default network {network['name']} cannot be removed")
+        for identity in _used(engine).get(network["name"], ()):
+            if not force:
+                raise Conflict(
+                    f'"{network["name"]}" has associated containers with it. '
+                    "Use -f to forcibly delete containers and pods: network is being used",
+                    exit_code=2,
+                )
+            try:
+                remove(engine, identity, force=True, timeout_s=timeout)
+            except NotFound:
+                continue
+        netrecords.remove(engine.paths, engine.config, network)
+        emit(engine, "network", "remove", network["name"], network["id"])
+        return str(network["name"])
+
+    return each([(name, name) for name in inv.args], [], act)
+
+
+def prune(inv: Invocation) -> int:
+    from rootless import netrecords
+    from rootless.cli.output import line, write
+    from rootless.container.events import emit
+    from rootless.errors import Conflict, NotFound
+
+    engine = _engine(inv)
+    fits = _filters(engine, inv.words("filter"), prune=True)
+    if not inv.flag("force"):
+        line("WARNING! This will remove all networks not used by at least one container.")
+        write("Are you sure you want to continue? [y/N] ")
+        if not _read_line().strip().lower().startswith("y"):
+            return 0
+    used = _used(engine)
+    for network in netrecords.every(engine.paths, engine.config):
+        if network["name"] in used or not fits(network):
+            continue
+        if network["name"] == netrecords.default_name(engine.config):
+            continue
+        try:
+            netrecords.remove(engine.paths, engine.config, network)
+        except (NotFound, Conflict):
+            continue  # another command was quicker
+        emit(engine, "network", "remove", network["name"], network["id"])
+        line(network["name"])
+    return 0
+
+
+def _read_line() -> str:
+    text = b""
+    while not text.endswith(b"\n"):
+        char = os.read(0, 1)
+        if not char:
+            break
+        text += char
+    return text.decode("utf-8", "replace")
+
+
+# connect, disconnect, reload, update
+
+
+def connect(inv: Invocation) -> int:
+    from rootless import network as networking
+    from rootless.container.events import emit
+
+    engine = _engine(inv)
+    network = _read(engine, inv.args[0])
+    given: dict[str, str] = {}
+    if inv.words("alias"):
+        given["alias"] = ",".join(inv.words("alias"))
+    for key, option in (("ip", "ip"), ("ip6", "ip6"), ("mac", "mac-address")):
+        if inv.text(option):
+            given[key] = inv.text(option)
+    identity = engine.containers.lookup(inv.args[1])
+    networking.connect(engine, identity, network, given)
+    emit(engine, "network", "connect", network["name"], network["id"])
+    return 0
+
+
+def disconnect(inv: Invocation) -> int:
+    from rootless import network as networking
+    from rootless.container.events import emit
+    from rootless.errors import NotFound
+
+    engine = _engine(inv)
+    try:
+        network = _read(engine, inv.args[0])
+        identity = engine.containers.lookup(inv.args[1])
+        networking.disconnect(engine, identity, network["name"])
+    except NotFound:
+        if inv.flag("force"):
+            return 0
+        raise
+    emit(engine, "network", "disconnect", network["name"], network["id"])
+    return 0
+
+
+def check_reload(inv: Invocation) -> None:
+    chosen = bool(inv.args) + inv.flag("all") + inv.flag("latest")
+    if chosen > 1:
+        raise Usage("--all, --latest and containers cannot be used together")
+    if not chosen:
+        raise Usage("you must provide at least one name or id")
+
+
+def reload(inv: Invocation) -> int:
+    from rootless import network as networking
+    from rootless.cli.many import each
+    from rootless.cli.selection import select
+    from rootless.container.status import status_of
+
+    engine = _engine(inv)
+    chosen, missing = select(engine, inv, wanted=lambda status: status.is_running)
+
+    def act(_: str, identity: str) -> str:
+        networking.reload(engine, status_of(engine, identity))
+        return identity
+
+    return each(chosen, missing, act)
+
+
+def update(inv: Invocation) -> int:
+    from rootless import netrecords
+    from rootless import network as networking
+    from rootless.cli.output import line
+    from rootless.errors import Conflict
+    from rootless.files import Lock
+
+    engine = _engine(inv)
+    add, drop = inv.words("dns-add"), inv.words("dns-drop")
+    if not (add or drop):
+        raise Usage("no update was specified: give --dns-add or --dns-drop")
+    netrecords.check_servers([*add, *drop])
+    network = _read(engine, inv.args[0])
+    if network["name"] == netrecords.default_name(engine.config):
+        raise Conflict(f"default network {network['name']} cannot be changed")
+    if not network["dns_enabled"]:
+        raise Conflict(
+            f"cannot set network DNS servers for network {network['name']}: its DNS is disabled"
+        )
+    with Lock(f"{engine.paths.networks}/.lock"):
+        network = _read(engine, inv.args[0])
+        servers = [
+            server for server in network.get("network_dns_servers") or () if server not in drop
+        ]
+        servers += [server for server in add if server not in servers]
+        network["network_dns_servers"] = servers
+        if not servers:
+            del network["network_dns_servers"]
+        netrecords.write(engine.paths, network)
+    networking.redefine(engine.paths, network)
+    line(network["name"])
+    return 0
+
+
+CREATE = Command(
+    "[options] [NAME]",
+    create,
+    CREATE_OPTIONS,
+    args=(0, 1),
+    description="Makes a network and prints its name.",
+    examples=("network create backend", "network create --subnet 10.77.0.0/24 --internal private"),
+)
+LS = Command("[options]", ls, LS_OPTIONS, description="Lists networks.")
+INSPECT = Command(
+    "[options] NETWORK [NETWORK...]",
+    inspect,
+    INSPECT_OPTIONS,
+    args=(1, None),
+    description="Shows all about networks.",
+    examples=("network inspect podman",),
+    complete="networks",
+)
+EXISTS = Command(
+    "NETWORK",
+    exists,
+    args=(1, 1),
+    description="Ends with 0 where the network exists, with 1 where not.",
+    complete="networks",
+)
+RM = Command(
+    "[options] NETWORK [NETWORK...]",
+    rm,
+    RM_OPTIONS,
+    args=(1, None),
+    description="Removes networks.",
+    complete="networks",
+)
+PRUNE = Command(
+    "[options]", prune, PRUNE_OPTIONS, description="Removes all networks that no container uses."
+)
+CONNECT = Command(
+    "[options] NETWORK CONTAINER",
+    connect,
+    CONNECT_OPTIONS,
+    args=(2, 2),
+    description="Connects a container to a network, at once where it runs.",
+    complete="networks",
+)
+DISCONNECT = Command(
+    "[options] NETWORK CONTAINER",
+    disconnect,
+    DISCONNECT_OPTIONS,
+    args=(2, 2),
+    description="Disconnects a container from a network, at once where it runs.",
+    complete="networks",
+)
+RELOAD = Command(
+    "[options] [CONTAINER...]",
+    reload,
+    RELOAD_OPTIONS,
+    args=check_reload,
+    description="Makes the interfaces, rules and names of running containers anew.",
+    complete="containers",
+)
+UPDATE = Command(
+    "[options] NETWORK",
+    update,
+    UPDATE_OPTIONS,
+    args=(1, 1),
+    description="Changes the name servers of a network.",
+    complete="networks",
+)
