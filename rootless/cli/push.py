@@ -94,7 +94,7 @@ def main(inv: Invocation) -> int:
         destination = push.default_destination(store, name, image)
     reporter = shared.reporter(quiet=inv.flag("quiet"))
     with Session(shared.access(inv)) as session:
-        digest = push.push(store, image, destination, options, reporter, session)
+        digest = push.push(store, image, name, destination, options, reporter, session)
     write_digest(inv, digest)
     return 0
 

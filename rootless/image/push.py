@@ -16,7 +16,7 @@ from rootless.image.parallel import run_all
 from rootless.image.reference import Reference
 from rootless.image.registry import Registry
 from rootless.image.session import Reporter, Session
-from rootless.image.source import LayerSource, layers_of, manifest_of
+from rootless.image.source import LayerSource, manifest_of
 from rootless.image.store import Image, ImageStore
 from rootless.oci import manifest as documents
 from rootless.oci.digest import sha256
@@ -90,12 +90,16 @@ class PushOptions:
 def push(
     store: ImageStore,
     image: Image,
+    name: str,
     destination: str,
     options: PushOptions,
     reporter: Reporter,
     session: Session,
 ) -> str:
-    """Send an image to `[transport:]place`; return the digest of its manifest there."""
+    """Send an image to `[transport:]place`; return the digest of its manifest there.
+
+    An image may have come with several manifests; `name`, by which the user calls it, says which one is meant.
+    """
     transport, rest = reference.split_transport(destination)
     if transport in ("", "docker"):
         ref = reference.parse_normalised(rest).with_default_tag()
@@ -105,7 +109,8 @@ def push(
                 hint="push to a tag, or to a name without one",
             )
         registry = session.for_push(ref)
-        digest = push_image(store, image, registry, ref.path, ref.tag, options, reporter)
+        manifest = manifest_for(store, image, name)
+        digest = push_image(store, image, manifest, registry, ref.path, ref.tag, options, reporter)
         if options.sign_by:
             signature = signatures.sign(ref, digest, options.sign_by, options.passphrase_file)
             signatures.store(ref, digest, signature)
@@ -167,9 +172,25 @@ def _save(
     return image.digest
 
 
+def manifest_for(store: ImageStore, image: Image, name: str) -> Manifest:
+    """Return the manifest with which a name came; the image's last one where that cannot be told."""
+    full = store.resolve(name)
+    digest = store.digest_of(full) if full is not None else ""
+    if digest and digest != image.digest and store.blobs.has(digest):
+        found = documents.parse(store.blobs.read(digest), name)
+        if isinstance(found, documents.Index):
+            listed = {one.digest for one in found.manifests}
+            known = [one for one in image.digests if one in listed and store.blobs.has(one)]
+            found = documents.parse(store.blobs.read(known[0]), name) if known else found
+        if isinstance(found, Manifest) and found.config.digest == f"sha256:{image.id}":
+            return found
+    return manifest_of(store, image)
+
+
 def push_image(
     store: ImageStore,
     image: Image,
+    manifest: Manifest,
     registry: Registry,
     repository: str,
     tag: str,
@@ -178,7 +199,6 @@ def push_image(
 ) -> str:
     """Send an image's blobs and manifest; without a tag, the manifest is stored by its digest."""
     with store.hold():
-        manifest = manifest_of(store, image)
         plan = _Plan(store, image, manifest, registry, repository, options, reporter)
         reporter.say("Getting image source signatures")
         try:
@@ -243,7 +263,12 @@ class _Plan:
         self._repository = repository
         self._options = options
         self._reporter = reporter
-        self._layers = layers_of(store, image)
+        self._layers = [
+            LayerSource(store, descriptor, chain, diff_id)
+            for descriptor, chain, diff_id in zip(
+                manifest.layers, image.layers, image.diff_ids, strict=True
+            )
+        ]
         self._sources = _mount_sources(store, registry.host, repository)
         self._helper: Helper | None = None
         self._once: dict[str, threading.Lock] = {
