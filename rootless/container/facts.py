@@ -86,6 +86,8 @@ def prepare(engine: Engine, record: dict[str, Any]) -> Preparation:
         host.console_size = (size[1], size[0]) if size else None
     if record.get("mounts"):
         find_mounts(engine, record, host)
+    if options.privileged:
+        host.devices = host_devices()
     host.init_path = init_path(engine, options) if options.init else ""
     if options.seccomp != "unconfined" and not options.privileged:
         host.seccomp = seccomp_profile(engine, options.seccomp)
@@ -202,6 +204,26 @@ def find_mounts(engine: Engine, record: dict[str, Any], host: HostFacts) -> None
             image = engine.images.lookup(mount["source"])
             host.image_layers[mount["source"]] = engine.images.lowers(image)
     make_overlay_folders(host)
+
+
+def host_devices() -> list[str]:
+    """The device nodes that this user may open: what --privileged can give."""
+    found = []
+    for folder, folders, names in os.walk("/dev"):
+        if folder == "/dev":
+            # The container has its own of these.
+            folders[:] = [name for name in folders if name not in ("pts", "shm", "mqueue", "fd")]
+            names = [name for name in names if name not in ("console", "ptmx")]
+        for name in names:
+            path = f"{folder}/{name}"
+            try:
+                mode = os.lstat(path).st_mode
+            except OSError:
+                continue
+            if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+                if os.access(path, os.R_OK) or os.access(path, os.W_OK):
+                    found.append(path)
+    return sorted(found)
 
 
 def image_of(engine: Engine, record: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

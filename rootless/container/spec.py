@@ -97,6 +97,7 @@ class HostFacts:
         "selinux",
         "shm_source",
         "gids",
+        "has_mqueue",
         "uids",
         "user",
     )
@@ -145,6 +146,8 @@ class HostFacts:
         self.devices: list[str] = []
         #: The seccomp profile to apply (the engine's or the file of --security-opt), read
         self.seccomp: Mapping[str, Any] | None = None
+        #: Whether /dev/mqueue is there to be shared with --ipc=host
+        self.has_mqueue = os.path.isdir("/dev/mqueue")
         self.apparmor = False
         self.selinux = False
         #: What --tz=local is
@@ -509,7 +512,9 @@ def _mounts(
     gid5 = any(inside <= 5 < inside + size for inside, _, size in host.gids)
     terminal = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
     add("/dev/pts", "devpts", "devpts", *terminal, *(["gid=5"] if gid5 else []))
-    if options.ipc == "host":
+    if options.ipc == "host" and not host.has_mqueue:
+        pass
+    elif options.ipc == "host":
         add("/dev/mqueue", "bind", "/dev/mqueue", "bind", "nosuid", "noexec", "nodev")
     else:
         add("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev")

@@ -290,6 +290,8 @@ class Init:
             self.duties[index].fill(self.root)
         source = self.sources.get(index, -1)
         if source >= 0:
+            if mounts.clean_path(destination) == "/proc":
+                mounts.check_proc(source)
             target = mounts.open_target(self.root, destination, directory=mounts.is_directory(source))
             mounts.attach(source, target)
             os.close(source)
@@ -366,8 +368,8 @@ class Init:
     def pivot(self) -> None:
         os.fchdir(self.root)
         m.pivot_root(".", ".")
-        # The old root lies on top of the new one at "/": first private, so that taking it off stays in here.
-        m.mount(None, ".", None, m.MS_SLAVE | m.MS_REC)
+        # The old root lies on top of the new one at "/". It is a slave of the host's already, so that taking it off stays
+        # in here; mount(2) on "." would mean the new one and undo what is shared in it.
         m.umount2(".", m.MNT_DETACH)
         os.chdir("/")
 
@@ -412,8 +414,11 @@ class Init:
                 continue
             if stat.S_ISDIR(os.fstat(fd).st_mode):
                 if empty < 0:
+                    # The first is attached itself: a detached one cannot be cloned before Linux 6.15.
                     empty = m.new_filesystem("tmpfs", [("mode", "000")], m.MOUNT_ATTR_RDONLY)
-                copy = m.open_tree(empty, "", m.OPEN_TREE_CLONE | libc.AT_EMPTY_PATH)
+                    copy = os.dup(empty)
+                else:
+                    copy = m.open_tree(empty, "", m.OPEN_TREE_CLONE | libc.AT_EMPTY_PATH)
             else:
                 # A verified descriptor of the host's node, never the container's /dev/null (security case 4).
                 copy = m.open_tree(self.devices.null, "", m.OPEN_TREE_CLONE | libc.AT_EMPTY_PATH)
@@ -491,7 +496,6 @@ def enter_process(process: dict[str, Any], plan: Plan, *, slave: int = -1) -> No
         stdio = plan.stdio
         if stdio is not None:
             give_stdio(stdio, uid)
-    set_limits(process)
     set_scheduling(process)
     enter_cwd(process.get("cwd") or "/", uid, gid, before_ids=True)
     groups = user.get("additionalGids")
@@ -518,6 +522,7 @@ def enter_process(process: dict[str, Any], plan: Plan, *, slave: int = -1) -> No
         prctl.prctl(prctl.PR_SET_PDEATHSIG, signal.SIGKILL)  # the change of ids has cleared it
     if stdio is not None:
         move_stdio(stdio)
+    set_limits(process)  # after all that needs descriptors of its own: the limit may be lower than what is open
     fs.close_range(3 + plan.preserve_fds, flags=4)  # CLOSE_RANGE_CLOEXEC: the channel tells of success by closing
     if plan.filter is not None and no_new_privs:
         load_filter(plan)

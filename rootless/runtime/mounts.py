@@ -211,14 +211,25 @@ def new_mount(entry: dict[str, Any], *, gid_mapped: bool = True) -> int:
 
 def check_destination(destination: str) -> None:
     """Refuse mounts over /proc, which would let a container deceive who reads it (security case 6)."""
-    clean = os.path.normpath("/" + destination)
+    clean = clean_path(destination)
     if clean.startswith("/proc/") and clean not in _ALLOWED_IN_PROC:
         raise SetupError(f"mount at {destination}: nothing may be mounted below /proc", stage="mount")
 
 
+def check_proc(fd: int) -> None:
+    """Refuse anything but a proc file system at /proc."""
+    if fs.fd_fs_type(fd) != fs.PROC_SUPER_MAGIC:
+        raise SetupError("mount at /proc: only a proc file system may be mounted there", stage="mount")
+
+
+def clean_path(path: str) -> str:
+    """A path from the root on, without `.`, `..` and double slashes; normpath(3) keeps two at the front."""
+    return "/" + os.path.normpath("/" + path).lstrip("/")
+
+
 def open_target(root: int, destination: str, *, directory: bool) -> int:
     """The mount point in the root as an O_PATH descriptor, made where it is missing."""
-    clean = os.path.normpath("/" + destination)
+    clean = clean_path(destination)
     if clean in ("/proc", "/sys"):
         # CVE-2019-19921 and its kin: a link in the place of /proc or /sys.
         try:
