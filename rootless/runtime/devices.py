@@ -73,12 +73,11 @@ class Devices:
     def attach(self, root: int) -> None:
         """Put the nodes and links in place; /dev is mounted by now, so that no link of an image can stand in it."""
         for path, fd in self.nodes:
-            # /dev/null's copy is needed again for masked paths.
-            copy = m.open_tree(fd, "", m.OPEN_TREE_CLONE | libc.AT_EMPTY_PATH) if fd == self.null else fd
             target = open_target(root, path, directory=False)
-            m.move_mount(copy, target)
+            m.move_mount(fd, target)
             os.close(target)
-            os.close(copy)
+            if fd != self.null:  # needed again for masked paths: once attached it can be cloned (before 6.15 not earlier)
+                os.close(fd)
         dev = open_target(root, "/dev", directory=True)
         for to, name in _LINKS:
             try:
