@@ -37,9 +37,9 @@ def _run(words: list[str]) -> int:
 
         return help.show(wanted.path, missing=wanted.missing)
     except parse.VersionWanted:
-        from rootless import __version__
+        from rootless.cli.version import one_line
 
-        sys.stdout.write(f"rootless version {__version__}\n")
+        sys.stdout.write(one_line() + "\n")
         return 0
     settings = invocation.globals
     if settings["log-level"] != "warn":

@@ -19,7 +19,7 @@ def read_cidfile(path: str) -> str:
         with open(path) as file:
             return file.readline().strip()
     except OSError as error:
-        raise RootlessError(f"open {path}: {(error.strerror or '').lower()}") from None
+        raise RootlessError(f"reading CIDFile: open {path}: {(error.strerror or '').lower()}") from None
 
 
 def select(
@@ -34,7 +34,7 @@ def select(
     `wanted` says which of --all are meant; with `ignore` a missing one is no error.
     """
     options = inv.options
-    if options.get("all") or inv.given("filter") and options.get("filter"):
+    if options.get("all") or (inv.given("filter") and options.get("filter")):
         statuses = all_statuses(engine)
         if options.get("filter"):
             from rootless.container.filters import matcher

@@ -40,7 +40,10 @@ def main(inv: Invocation) -> int:
         if word not in _STATES:
             raise Usage(f"unknown container state: {word}: invalid argument")
     interval = inv.text("interval")
-    pause_s = int(interval) / 1000 if interval.isdigit() else duration(interval) / 1e9
+    try:
+        pause_s = int(interval) / 1000 if interval.isdigit() else duration(interval) / 1e9
+    except ValueError as error:
+        raise Usage(str(error)) from None
     engine = open_engine(inv.globals)
     chosen, missing = select(engine, inv, ignore=inv.flag("ignore"))
     if missing:

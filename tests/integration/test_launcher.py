@@ -191,5 +191,5 @@ except ImportError:
 def test_the_installed_command_starts_and_tells_its_version(fresh: Engine) -> None:
     from rootless import __version__
 
-    assert fresh.ok("--version") == f"rootless version {__version__}"
+    assert fresh.ok("--version").startswith(f"rootless version {__version__},")
     assert not fresh.data.exists(), "asking for the version made a store"
