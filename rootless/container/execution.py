@@ -126,14 +126,10 @@ class Exec:
         if not path:
             return None
 
-        def move() -> None:
-            fd = os.open(f"{path}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.write(fd, b"0")
-            finally:
-                os.close(fd)
+        from rootless.runtime.cgroup import Cgroup
 
-        return move
+        group, init = Cgroup(path, live.get("scope", "")), live["init"][0]
+        return lambda: group.add(os.getpid(), init)
 
     def _create(self) -> None:
         live = self.status.live

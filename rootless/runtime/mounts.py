@@ -202,6 +202,8 @@ def new_mount(entry: dict[str, Any], *, gid_mapped: bool = True) -> int:
         data = [(k, v) for k, v in data if k != "newinstance" and (k != "gid" or gid_mapped)]
     elif kind == "mqueue":
         data = []
+    elif kind == "cgroup" and os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+        kind = "cgroup2"  # the specification's word for either
     source = entry.get("source") or kind
     fd = m.new_filesystem(kind, [("source", source), *data], options.set)
     for how, recursive in options.propagation:
