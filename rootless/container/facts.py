@@ -14,7 +14,7 @@ from rootless import network
 from rootless import quickjson as json
 from rootless.container import roots
 from rootless.container.options import CreateOptions
-from rootless.container.spec import HostFacts, make_spec
+from rootless.container.spec import HostFacts, hostname, make_spec
 from rootless.data import data_path
 from rootless.errors import InvalidState, NotFound, RootlessError
 from rootless.files import make_private_dir, read_bytes, read_json, write_json
@@ -105,6 +105,8 @@ def prepare(engine: Engine, record: dict[str, Any]) -> Preparation:
         engine.paths, engine.config, record, options, run_folder, lambda: image_file(engine, image, "etc/hosts")
     )
     host.files.update(files)
+    if not options.no_hostname and options.uts != "host":
+        host.files["/etc/hostname"] = _file(run_folder, "hostname", f"{hostname(options, host)}\n")
     host.cgroups_path = f"/rootless-{identity}"
     spec = make_spec(options, config, host)
     hooks_dirs = engine.settings.get("hooks-dir") or engine.config.texts("engine", "hooks_dir")
@@ -262,7 +264,7 @@ def image_file(engine: Engine, image: Any, name: str) -> str:
 
 
 def make_files(run_folder: str, record: dict[str, Any], options: CreateOptions) -> dict[str, str]:
-    """/run/.containerenv and /etc/hostname of the container; the network's files come with the network."""
+    """/run/.containerenv of the container; the network's files come with the network."""
     files: dict[str, str] = {}
     image = record.get("image") or {}
     lines = (

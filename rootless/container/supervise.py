@@ -97,7 +97,7 @@ class Supervisor:
 
     __slots__ = (
         "engine", "record", "preparation", "options", "monitor", "link", "attached", "init_only", "restarts", "identity",
-        "run_folder", "network", "cgroup", "log", "started_at", "may_start", "lost_network", "first",
+        "run_folder", "network", "cgroup", "log", "started_at", "may_start", "lost_network", "first", "init_pid",
     )  # fmt: skip
 
     def __init__(
@@ -119,6 +119,7 @@ class Supervisor:
         self.started_at = 0
         self.may_start = not init_only
         self.lost_network = False
+        self.init_pid = 0
 
     def run(self) -> NoReturn:
         """The process's whole life."""
@@ -174,6 +175,7 @@ class Supervisor:
             cache=self.engine.paths.cache,
             identity=self.identity,
             bundle=self.engine.containers.path(self.identity),
+            outer=self.preparation.link.outer() if self.preparation.link is not None else None,
         )
         try:
             launch.create()
@@ -209,6 +211,7 @@ class Supervisor:
     def _serve(self, launch: Launch) -> int:
         monitor = self.monitor
         monitor.begin(launch.pid)
+        self.init_pid = launch.pid
         if not self.may_start:
             self._write_live(launch.pid, "initialized")
             events.container_event(self.engine, self.record, "init")
@@ -243,6 +246,9 @@ class Supervisor:
 
     def _helper_died(self, fd: int) -> None:
         """The network helper's end is told in the log and the record; the container goes on without a network."""
+        if self.network.handle():
+            self._write_live(self.init_pid, "running")
+            return
         self.monitor.unwatch(fd)
         self.lost_network = True
         if self.log is not None:
@@ -267,6 +273,7 @@ class Supervisor:
     # ends
 
     def _release(self) -> None:
+        self.preparation.root.close()
         if self.network is not None:
             helper = self.network.helper_pidfd()
             if helper >= 0:

@@ -30,6 +30,7 @@ from rootless.linux.sched import (
     setns,
 )
 from rootless.runtime import seccomp, sync, terminal
+from rootless.runtime.rootfs import PlainRoot
 from rootless.runtime.init import Plan, enter_process, reset_signals
 
 TYPE_CHECKING = False
@@ -221,7 +222,7 @@ def become_inside_root() -> None:
         pass  # an id map without root: the process keeps the caller's id until it takes its own
 
 
-class _NoRoot:
+class _NoRoot(PlainRoot):
     """An exec has no root of its own to make."""
 
     def open(self) -> None:

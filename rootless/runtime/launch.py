@@ -151,6 +151,11 @@ class Launch:
 
     def mapped(self) -> None:
         """Let init go on: what it needs from outside (ids, its cgroup) is there."""
+        try:
+            self.root.start(self.pid)
+        except BaseException:
+            self.abort()
+            raise
         self._expect_alive(lambda channel: channel.send(sync.MAPPED))
 
     def prepared(self) -> None:
@@ -193,6 +198,7 @@ class Launch:
 
     def abort(self) -> None:
         """End init, wherever it is."""
+        self.root.close()
         if self._channel is not None:
             self._channel.close()
             self._channel = None
