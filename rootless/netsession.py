@@ -307,7 +307,7 @@ class Session(Line):
 
     __slots__ = (
         "config", "identity", "names", "wishes", "ports", "state", "_driver", "_outside", "_door", "_door_name",
-        "_opening", "_attached", "_failure",
+        "_opening", "_attached", "_failure", "_given",
     )  # fmt: skip
 
     def __init__(
@@ -331,6 +331,7 @@ class Session(Line):
         self._door: Helper | None = None
         self._door_name = ""
         self._opening: Pending | None = None
+        self._given: list[int] = []  # children that serve the router: ours to reap only
         self._attached = False
         self._failure = ""
 
@@ -461,7 +462,17 @@ class Session(Line):
             self.ask({"op": "outside", "error": error.message})
             raise
         self.ask({"op": "outside", "dns": self._driver["dns"]}, [helper.pidfd, helper.lifeline])
+        self._given.append(helper.pid)
         helper.close()
+
+    def _reap(self) -> None:
+        for pid in list(self._given):
+            try:
+                if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                    continue
+            except ChildProcessError:
+                pass
+            self._given.remove(pid)
 
     # --- while it runs ---
 
@@ -478,6 +489,7 @@ class Session(Line):
 
     def handle(self) -> None:
         """The line has something to say: an event, or that the router died, which makes us make another."""
+        self._reap()
         try:
             event, fds = self.receive()
         except (ConnectionError, EOFError):

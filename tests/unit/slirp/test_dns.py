@@ -1,0 +1,110 @@
+"""slirp.dns: members' names are answered, others passed on or unknown; hostile packets do no harm."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from slirp import dns
+
+dnslib = pytest.importorskip("dnslib")
+
+
+def _names(*upstream: str) -> dns.Names:
+    names = dns.Names(list(upstream))
+    names.add("web", "10.89.0.2")
+    names.add("web", "fd00::2")
+    names.add("Alias", "10.89.0.2")
+    return names
+
+
+def _ask(name: str, kind: str = "A", *networks: dns.Names) -> object:
+    question = bytes(dnslib.DNSRecord.question(name, kind).pack())
+    reply = dns.answer(question, list(networks) or [_names()])
+    return None if reply is None else dnslib.DNSRecord.parse(reply)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        ("web", "A", ["10.89.0.2"]),
+        ("WEB.", "A", ["10.89.0.2"]),
+        ("web.dns.podman", "A", ["10.89.0.2"]),
+        ("web", "AAAA", ["fd00::2"]),
+        ("web", "ANY", ["10.89.0.2", "fd00::2"]),
+        ("alias", "A", ["10.89.0.2"]),
+        ("alias", "AAAA", []),
+        ("web", "MX", []),
+        ("2.0.89.10.in-addr.arpa", "PTR", ["web."]),
+    ],
+)
+def test_members(name: str, kind: str, expected: list[str]) -> None:
+    reply = _ask(name, kind)
+    assert reply.header.rcode == 0  # type: ignore[attr-defined]
+    assert [str(answer.rdata) for answer in reply.rr] == expected  # type: ignore[attr-defined]
+
+
+def test_unknown_name_without_a_way_out_does_not_exist() -> None:
+    assert _ask("example.org").header.rcode == 3  # type: ignore[attr-defined]
+
+
+def test_unknown_name_is_passed_on() -> None:
+    assert _ask("example.org", "A", _names("192.0.2.53")) is None
+
+
+def test_members_domain_is_never_passed_on() -> None:
+    assert _ask("no.dns.podman", "A", _names("192.0.2.53")).header.rcode == 3  # type: ignore[attr-defined]
+
+
+def test_all_networks_of_the_asker_are_searched() -> None:
+    other = dns.Names([])
+    other.add("db", "10.89.1.2")
+    assert [str(a.rdata) for a in _ask("db", "A", _names(), other).rr] == ["10.89.1.2"]  # type: ignore[attr-defined]
+
+
+def test_case_44_internal_network_has_no_upstream() -> None:
+    """With no server to ask there is nothing to carry data out in a name."""
+    upstream = dns.Upstream()
+    answers: list[bytes] = []
+    question = bytes(dnslib.DNSRecord.question("secret.example.org").pack())
+    assert upstream.ask(dns.Asker(answers.append, question, [], dns.now())) == -1
+    assert dnslib.DNSRecord.parse(answers[0]).header.rcode == 2
+
+
+def test_garbage_is_refused() -> None:
+    chance = random.Random(1)
+    question = bytes(dnslib.DNSRecord.question("web").pack())
+    for _ in range(500):
+        packet = bytearray(question)
+        for _ in range(chance.randrange(1, 6)):
+            packet[chance.randrange(len(packet))] = chance.randrange(256)
+        packet = packet[: chance.randrange(len(packet) + 1)]
+        try:
+            dns.answer(bytes(packet), [_names()])
+        except ValueError:
+            pass
+
+
+def test_failure_needs_no_parsing() -> None:
+    question = bytes(dnslib.DNSRecord.question("web").pack())
+    reply = dnslib.DNSRecord.parse(dns.failure(question))
+    assert (reply.header.rcode, reply.header.qr, reply.header.id) == (
+        2,
+        1,
+        int.from_bytes(question[:2], "big"),
+    )
+    assert dns.failure(b"short") == b""
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("2.0.89.10.in-addr.arpa.", "10.89.0.2"),
+        ("2" + ".0" * 27 + ".0.0.d.f.ip6.arpa", "fd00::2"),
+        ("999.0.89.10.in-addr.arpa", ""),
+        ("web", ""),
+    ],
+)
+def test_reverse(name: str, expected: str) -> None:
+    assert dns.reverse_address(name) == expected
