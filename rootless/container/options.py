@@ -37,6 +37,7 @@ UNSUPPORTED: dict[str, str] = {
     "cpu_rt_runtime": "realtime CPU limits exist with cgroup v1 only, which cannot be delegated to a user",
     "oom_kill_disable": "cgroup v2 has no such switch; leave it out, or raise --memory",
     "memory_swappiness": "swappiness exists with cgroup v1 only, which cannot be delegated to a user",
+    "preserve_fd": "single descriptors cannot be passed in this version; --preserve-fds N passes 3 to 2+N",
     "device_cgroup_rule": "device cgroup rules are not supported in rootless mode or in a user namespace",
     "gpus": "CDI devices are not available in this version; give the nodes with --device",
     "cgroups=split": "cgroups of a service are not available in this version; leave it out",

@@ -1,0 +1,189 @@
+"""Options of `run` and `create`: what the kernel reports inside the container, not what was asked for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine import Engine
+
+HOST = ("run", "--rm", "--network", "none")
+
+
+def sh(script: str) -> tuple[str, ...]:
+    return ("host", "sh", "-c", script)
+
+
+CASES: list[tuple[str, tuple[str, ...], str]] = [
+    # process
+    ("--ulimit nofile=10:20", sh("ulimit -Sn; ulimit -Hn"), "10\n20"),
+    ("--ulimit core=0", sh("ulimit -c"), "0"),
+    ("--umask 0077", sh("umask"), "0077"),
+    ("", sh("umask"), "0022"),
+    ("--oom-score-adj 500", sh("cat /proc/self/oom_score_adj"), "500"),
+    ("--personality LINUX32", sh("uname -m"), "i686"),
+    ("--workdir /tmp", sh("pwd"), "/tmp"),
+    ("--entrypoint echo", ("host", "a", "b"), "a b"),
+    ("--entrypoint [\"echo\",\"x\"]", ("host", "a"), "x a"),
+    ("--tz Europe/Berlin", sh("TZ= ; date -d 2024-07-01 +%Z"), "CEST"),
+    ("--init", sh("tr '\\0' ' ' < /proc/1/cmdline | cut -d' ' -f1"), "/run/podman-init"),
+    ("--security-opt no-new-privileges", sh("grep NoNewPrivs /proc/self/status | cut -f2"), "1"),
+    ("--security-opt seccomp=unconfined", sh("grep Seccomp: /proc/self/status | cut -f2"), "0"),
+    ("", sh("grep Seccomp: /proc/self/status | cut -f2"), "2"),
+    ("--cap-drop all", sh("grep CapBnd /proc/self/status | cut -f2"), "0000000000000000"),
+    ("--cap-drop all --cap-add chown", sh("grep CapEff /proc/self/status | cut -f2"), "0000000000000001"),
+    ("--user 1 --cap-add chown", sh("grep CapAmb /proc/self/status | cut -f2"), "0000000000000001"),
+    ("--user 1", sh("grep CapEff /proc/self/status | cut -f2"), "0000000000000000"),
+    # users
+    ("--user 1:2 --group-add 77,daemon", sh("id -u; id -g; id -G"), "1\n2\n2 1 77"),
+    ("--user daemon", sh("id -un; echo $HOME"), "daemon\n/usr/sbin"),
+    ("--user 4444", sh("id -u; id -g; echo $HOME; tail -n1 /etc/passwd"), "4444\n0\n/\n4444:*:4444:0:container user:/:/bin/sh"),
+    ("--user 4444:5555", sh("tail -n1 /etc/group"), "5555:x:5555:4444"),
+    ("--user 4444 --passwd=false", sh("grep -c 4444 /etc/passwd; true"), "0"),
+    ("--user 4444 --passwd-entry x:x:$UID:$GID::$HOME:", sh("tail -n1 /etc/passwd"), "x:x:4444:0::/:"),
+    ("--read-only --user 4444", sh("tail -n1 /etc/passwd"), "4444:*:4444:0:container user:/:/bin/sh"),
+    # environment
+    ("-e A=b -e HOME=/x", sh("echo $A $HOME $container"), "b /x podman"),
+    ("--env-merge PATH=$PATH:/z", sh("echo $PATH | tail -c 4"), ":/z"),
+    ("--unsetenv container", sh("echo -$container-"), "--"),
+    ("--hostname a.b", sh("hostname; cat /etc/hostname; echo $HOSTNAME"), "a.b\na.b\na.b"),
+    # namespaces
+    ("--uts host", sh("hostname"), os.uname().nodename),
+    ("--pid host", sh("test $(ls -d /proc/[0-9]* | wc -l) -gt 5 && echo many"), "many"),
+    ("", sh("echo $$"), "1"),
+    ("--ipc none", sh("test -e /dev/shm; echo $?"), "1"),
+    ("--sysctl net.ipv4.ip_forward=1", sh("cat /proc/sys/net/ipv4/ip_forward"), "1"),
+    ("--sysctl kernel.shmmax=5000", sh("cat /proc/sys/kernel/shmmax"), "5000"),
+    ("--sysctl fs.mqueue.msg_max=20", sh("cat /proc/sys/fs/mqueue/msg_max"), "20"),
+    # files
+    ("--read-only", sh("touch /x 2>/dev/null || touch /tmp/x /run/x /var/tmp/x /dev/shm/x && echo ok"), "ok"),
+    ("--read-only --read-only-tmpfs=false", sh("touch /x /tmp/x /dev/x /dev/shm/x 2>&1 | grep -c Read-only"), "4"),
+    ("--shm-size 1m", sh("df -k /dev/shm | tail -n1 | awk '{print $2}'"), "1024"),
+    ("--tmpfs /q:size=1m,mode=711,noexec", sh("stat -c %a /q; grep -c ' /q tmpfs rw,nosuid,nodev,noexec,relatime,size=1024k' /proc/self/mounts"), "711\n1"),
+    ("--tmpfs /q:notmpcopyup,exec,suid,dev", sh("grep -c ' /q tmpfs rw,relatime' /proc/self/mounts"), "1"),
+    ("--device /dev/null:/dev/x", sh("echo hi > /dev/x; stat -c %t:%T /dev/x"), "1:3"),
+    ("--security-opt mask=/etc/passwd", sh("wc -c < /etc/passwd"), "0"),
+    ("--security-opt mask=/usr/share", sh("ls /usr/share | wc -l"), "0"),
+    ("", sh("ls /sys/firmware | wc -l"), "0"),
+    ("", sh("echo > /proc/sysrq-trigger 2>/dev/null; echo $?"), "2"),
+    ("--security-opt proc-opts=hidepid=2", sh("grep -c ' /proc proc rw,nosuid,nodev,noexec,relatime,hidepid' /proc/self/mounts"), "1"),
+    ("-v /tmp:/y:ro", sh("touch /y/x 2>&1 | grep -c Read-only"), "1"),
+    ("-v /tmp:/y:rshared", sh("grep -c ' /tmp /y rw,.* shared:' /proc/self/mountinfo"), "1"),
+    ("-v /etc/passwd:/y:ro", sh("test -f /y && echo file"), "file"),
+    ("--mount type=ramfs,dst=/q", sh("grep -c ' /q ramfs rw,nosuid,nodev' /proc/self/mounts"), "1"),
+    ("--mount type=devpts,dst=/dp", sh("grep -c ' /dp devpts' /proc/self/mounts"), "1"),
+    ("--mount type=glob,src=/etc/passw?,dst=/g", sh("ls /g"), "passwd"),
+    ("--userns keep-id", sh("test $(id -u) != 0 && sed -n 2p /proc/self/uid_map | awk '{print $1 == $2, $3}'"), "1 1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "command", "expected"), CASES, ids=lambda v: v if isinstance(v, str) else None
+)
+def test_inside(rootless: Engine, options: str, command: tuple[str, ...], expected: str) -> None:
+    if "keep-id" in options and not _has_ranges():
+        pytest.skip("this host lacks: subids")
+    assert rootless.ok(*HOST, *options.split(), *command) == expected
+
+
+def _has_ranges() -> bool:
+    from tests.support import host
+
+    return host.has("subids")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        ("--user nope", 126, "unable to find user nope: no matching entries in passwd file"),
+        ("--user 1:nope", 126, "unable to find group nope: no matching entries in group file"),
+        ("--user 4294967296", 126, "uids and gids must be in range 0-2147483647"),
+        ("--group-add nope", 126, "unable to find group nope"),
+        ("--workdir /nodir", 126, 'workdir "/nodir" does not exist'),
+        ("--hostuser nope", 126, "unknown user nope"),
+        (
+            "--pid container:nope",
+            125,
+            'no container with name or ID "nope" found: no such container',
+        ),
+        (
+            "--security-opt apparmor=foo",
+            125,
+            'apparmor profile "foo" specified, but Apparmor is not enabled',
+        ),
+        ("--security-opt label=type:foo", 125, "SELinux is not enabled"),
+        ("--security-opt seccomp=/etc/passwd", 125, "not JSON"),
+        ("--sysctl net.nope=1", 125, "sysctl net.nope: this kernel has none of that name"),
+        ("--ulimit nofile=99999999", 125, "not permitted"),
+        ("-v /tmp:/proc/x", 125, "nothing may be mounted below /proc"),
+        ("-v /tmp:/proc", 125, "only a proc file system"),
+        ("--pod x", 125, "pods are not available in this version"),
+    ],
+)
+def test_error(rootless: Engine, options: str, code: int, message: str) -> None:
+    assert message in rootless.fails(*HOST, *options.split(), "host", "true", code=code)
+    assert rootless.ok("ps", "-aq") == ""
+
+
+def test_env_file_and_host(rootless: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "env"
+    path.write_text("A=1\nONLY_HERE\n")
+    result = rootless.ok(
+        *HOST, "--env-file", str(path), *sh("env"), env={"ONLY_HERE": "yes", "OTHER": "no"}
+    )
+    lines = result.splitlines()
+    assert "A=1" in lines and "ONLY_HERE=yes" in lines and "OTHER=no" not in lines
+
+
+def test_case_18_host_variables_stay_out(rootless: Engine) -> None:
+    assert "SECRET" not in rootless.ok(*HOST, *sh("env"), env={"SECRET": "x"})
+    assert "SECRET=x" in rootless.ok(*HOST, "-e", "SECRET", *sh("env"), env={"SECRET": "x"})
+
+
+def test_proxy_variables(rootless: Engine) -> None:
+    proxy = {"http_proxy": "http://p:1", "NO_PROXY": "x"}
+    assert rootless.ok(*HOST, *sh("echo $http_proxy $NO_PROXY"), env=proxy) == "http://p:1 x"
+    assert rootless.ok(*HOST, "--http-proxy=false", *sh("echo $http_proxy"), env=proxy) == ""
+
+
+def test_preserved_descriptors(rootless: Engine, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("through\n")
+    words = [*rootless.program, *HOST, "--preserve-fds", "2", *sh("head -n1 <&3; head -n1 <&4")]
+    script = 'exec "$@" 3<"$F" 4<"$F"'
+    result = subprocess.run(
+        ["sh", "-c", script, "sh", *words],
+        env={**rootless.env, "F": str(tmp_path / "f")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (result.returncode, result.stdout) == (0, "through\nthrough\n"), result.stderr
+    assert "--preserve-fd: " in rootless.fails(*HOST, "--preserve-fd", "3", "host", "true")
+
+
+def test_privileged(rootless: Engine) -> None:
+    script = "grep CapEff /proc/self/status | cut -f2; ls /proc/self/fd | wc -l; touch /sys/x 2>&1 | grep -c Read-only; ls /sys/firmware | wc -l"
+    lines = rootless.ok(*HOST, "--privileged", *sh(script)).splitlines()
+    assert int(lines[0], 16).bit_count() > 35 and lines[2] == "0"
+
+
+def test_case_06_link_in_the_place_of_proc(rootless: Engine, tmp_path: Path) -> None:
+    from tests.support import images
+
+    for name in ("proc", "sys"):
+        archive = images.docker_archive(
+            tmp_path / f"{name}.tar",
+            [
+                images.busybox_layer(),
+                images.layer([images.file(f".wh.{name}"), images.symlink(name, "tmp")]),
+            ],
+            [f"localhost/link-{name}:latest"],
+            Cmd=["true"],
+        )
+        rootless.ok("load", "--input", str(archive))
+        error = rootless.fails(*HOST, f"localhost/link-{name}:latest")
+        assert f"/{name} must be mounted on ordinary directory" in error
