@@ -433,7 +433,7 @@ def _split(host: Host, name: str) -> Plan:
 
 def _by_folders(host: Host, name: str, parent: str, *, explicit: bool) -> Plan:
     if parent and not parent.endswith(".slice"):
-        candidates = [ROOT + os.path.normpath("/" + parent)]
+        candidates = [ROOT + os.path.normpath("/" + parent.lstrip("/"))]
     elif os.geteuid() == 0 and not host.batch:
         candidates = [ROOT]
     elif host.batch and not explicit:
