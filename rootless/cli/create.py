@@ -28,7 +28,7 @@ def main(inv: Invocation) -> int:
         # What the spec refuses is said now, not at the first start.
         prepare(engine, record)
     except BaseException:
-        remove(engine, record["id"], force=True)
+        remove(engine, record["id"], force=True, volumes=True)
         raise
     line(record["id"])
     return 0

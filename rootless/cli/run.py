@@ -81,7 +81,7 @@ def discard(engine: Engine, record: dict[str, Any], options: CreateOptions) -> N
         from rootless.container.lifecycle import remove
 
         try:
-            remove(engine, record["id"], force=True)
+            remove(engine, record["id"], force=True, volumes=True)
         except RootlessError:
             pass
 
