@@ -511,6 +511,7 @@ class ImageStore:
                     continue
                 chains.update(image.layers)
                 blobs.update(self._blobs_of(image))
+            blobs.update(self._listed_blobs())
             freed = 0
             for digest in list(self.blobs.all()):
                 if digest not in blobs:
@@ -524,6 +525,15 @@ class ImageStore:
             for one in helper:
                 one.close()
             lock.release()
+
+    def _listed_blobs(self) -> set[str]:
+        """The blobs that manifest lists keep; image/lists.py."""
+        try:
+            names = os.listdir(f"{self.root}/lists")
+        except FileNotFoundError:
+            return set()
+        records = [read_json(f"{self.root}/lists/{name}") for name in names if ".tmp" not in name]
+        return {blob for record in records for _, blob in record["blobs"]}
 
     def _blobs_of(self, image: Image) -> set[str]:
         import json
