@@ -27,6 +27,11 @@ _NETWORK_FS = {
 }
 
 
+#: Inside `rootless unshare` the user is root, but the store is still the user's.
+UNSHARED_DATA = "_ROOTLESS_DATA"
+UNSHARED_RUN = "_ROOTLESS_RUN"
+
+
 class Paths:
     """The folders below one data root and one run root."""
 
@@ -135,7 +140,7 @@ def home() -> str:
 
 def data_home() -> str:
     if os.geteuid() == 0:
-        return "/var/lib/rootless"
+        return os.environ.get(UNSHARED_DATA, "/var/lib/rootless")
     value = os.environ.get("XDG_DATA_HOME")
     base = value if value and value.startswith("/") else f"{home()}/.local/share"
     return f"{base}/rootless"
@@ -186,6 +191,8 @@ def find(root: str | None = None, runroot: str | None = None) -> Paths:
     """The engine's paths, from the command line's `--root` and `--runroot` or else the environment."""
     data = os.path.abspath(root) if root else data_home()
     run = os.path.abspath(runroot) if runroot else ""
+    if not run and not root and os.geteuid() == 0:
+        run = os.environ.get(UNSHARED_RUN, "")
     if not run:
         run = f"{runtime_home()}/rootless"
         if root:

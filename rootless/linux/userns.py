@@ -36,6 +36,16 @@ class Child:
 
     def wait(self) -> None:
         """Wait for the end; raise what the child raised, as SetupError or OSError, or how it died."""
+        status = self.wait_status()
+        if status:
+            how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+            raise RootlessError(f"helper in the user namespace {how}")
+
+    def wait_status(self) -> int:
+        """Wait for the end of a child that has become another program; raise what kept it from that.
+
+        Its exit status, or the negative number of the signal that killed it.
+        """
         data = b""
         while chunk := self._channel.recv(65536):
             data += chunk
@@ -43,9 +53,7 @@ class Child:
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         if data:
             raise decode_error(data)
-        if status:
-            how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-            raise RootlessError(f"helper in the user namespace {how}")
+        return status
 
 
 def encode_error(error: BaseException) -> bytes:
@@ -150,6 +158,27 @@ def fork_in_userns(
         ours.close()
         os.waitpid(pid, 0)
         raise
+    return Child(pid, ours)
+
+
+def fork_reporting(body: Callable[[], object]) -> Child:
+    """Run `body` in a forked child whose error comes back as `fork_in_userns` brings it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            ours.close()
+            body()
+            status = 0
+        except BaseException as error:
+            try:
+                theirs.send(encode_error(error))
+            except OSError:
+                pass
+        finally:
+            os._exit(status)
+    theirs.close()
     return Child(pid, ours)
 
 

@@ -1,0 +1,83 @@
+"""`unshare`: the user namespace of containers, for a command of the user's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from tests.support.engine import Engine
+
+
+def test_root_of_the_whole_map(rootless: Engine) -> None:
+    assert rootless.ok("unshare", "id", "-u") == "0"
+    first, *rest = rootless.ok("unshare", "cat", "/proc/self/uid_map").splitlines()
+    assert first.split() == ["0", str(os.getuid()), "1"]
+    assert rest
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["true"], 0),
+        (["sh", "-c", "exit 7"], 7),
+        (["sh", "-c", "kill -9 $$"], 137),
+        (["sh", "--", "-c"], 2),
+    ],
+)
+def test_status_is_the_command_s(rootless: Engine, words: list[str], status: int) -> None:
+    assert rootless("unshare", *words).code == status
+
+
+def test_mistakes(rootless: Engine) -> None:
+    assert rootless.fails("unshare", "nonex", code=127) == (
+        'Error: exec: "nonex": executable file not found in $PATH\n'
+    )
+    assert rootless.fails("unshare", "/etc/passwd", code=126) == (
+        "Error: fork/exec /etc/passwd: permission denied\n"
+    )
+    assert rootless.fails("unshare") == "Error: no command specified and no $SHELL specified\n"
+
+
+def test_shell_where_no_command_is_given(rootless: Engine) -> None:
+    result = rootless("unshare", input="echo $0; id -u", env={"SHELL": "/bin/sh"})
+    assert result.lines == ["/bin/sh", "0"]
+
+
+def test_the_store_is_still_the_user_s(rootless: Engine) -> None:
+    rootless.ok("create", "--name", "inside", "--network", "none", "host", "true")
+    inner = rootless.ok("unshare", *rootless.program, "ps", "-a", "--format", "{{.Names}}")
+    assert inner == "inside"
+
+
+def test_files_of_containers_can_be_removed(rootless: Engine) -> None:
+    folder = rootless.folder / "owned"
+    folder.mkdir()
+    rootless.ok(
+        "run", "--rm", "--network", "none", "-v", f"{folder}:/x", "host",
+        "sh", "-c", "touch /x/file; chown 5:5 /x/file; mkdir -m 700 /x/sub; chown 7 /x/sub",
+    )  # fmt: skip
+    assert (folder / "file").stat().st_uid not in (0, os.getuid())
+    assert rootless.ok("unshare", "stat", "-c", "%u:%g", str(folder / "file")) == "5:5"
+    rootless.ok("unshare", "rm", "-r", str(folder / "sub"), str(folder / "file"))
+    assert list(folder.iterdir()) == []
+
+
+def test_signals_reach_the_command(rootless: Engine) -> None:
+    script = "trap 'echo got; exit 3' TERM; echo ready; while :; do sleep 0.01; done"
+    with rootless.popen("unshare", "sh", "-c", script, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.read() == b"got\n"
+    assert process.returncode == 3
+
+
+@pytest.mark.needs("tun")
+def test_network_namespace(rootless: Engine) -> None:
+    links = rootless.ok("unshare", "--rootless-netns", "cat", "/proc/net/dev")
+    assert "lo:" in links
+    own = os.readlink("/proc/self/ns/net")
+    assert rootless.ok("unshare", "--rootless-netns", "readlink", "/proc/self/ns/net") != own
