@@ -38,6 +38,10 @@ _XATTR_FORBIDDEN = (
 )
 _XATTR_IGNORED_ERRORS = (errno.EOPNOTSUPP, errno.EPERM, errno.EINVAL, errno.ENODATA)
 
+# Zeros at least this long are not written.
+_HOLE = 1 << 16
+_ZEROS = memoryview(bytes(1 << 20))
+
 # What happens to an owner.
 _ROOT = 0
 _CHOWN = 1
@@ -196,9 +200,14 @@ class Extractor:
     def _entry(self, entry: tar.Entry, source: tar.Input) -> None:
         path = clean(entry.name)
         parent, _, base = path.rpartition(b"/")
-        if self._whiteouts and base.startswith(WHITEOUT):
-            self._whiteout(entry, parent, base, source)
-            return
+        if self._whiteouts and WHITEOUT in path:
+            if any(part.startswith(b".wh..wh.") and part != OPAQUE for part in path.split(b"/")):
+                # aufs' own book-keeping
+                self._skip_content(entry, source)
+                return
+            if base.startswith(WHITEOUT):
+                self._whiteout(entry, parent, base, source)
+                return
         kind = entry.type
         if not path:
             if kind != tar.DIRECTORY:
@@ -238,10 +247,13 @@ class Extractor:
             size = entry.size
             if entry.sparse is None:
                 if size:
-                    for piece in source.pieces(size):
-                        done = os.write(fd, piece)
-                        while done < len(piece):
-                            done += os.write(fd, piece[done:])
+                    if size < _HOLE:
+                        for piece in source.pieces(size):
+                            done = os.write(fd, piece)
+                            while done < len(piece):
+                                done += os.write(fd, piece[done:])
+                    else:
+                        self._large(fd, size, source)
                     if self._recorder is not None:
                         self._recorder.file(path, 0, size)
             else:
@@ -260,6 +272,21 @@ class Extractor:
             os.utime(fd, ns=(mtime, mtime))
         finally:
             os.close(fd)
+
+    def _large(self, fd: int, size: int, source: tar.Input) -> None:
+        """Write a large file; long runs of zeros become holes."""
+        at_hole = False
+        for piece in source.pieces(size):
+            length = len(piece)
+            at_hole = length >= _HOLE and piece[0] == 0 and piece == _ZEROS[:length]
+            if at_hole:
+                os.lseek(fd, length, os.SEEK_CUR)
+                continue
+            done = 0
+            while done < length:
+                done += os.write(fd, piece[done:])
+        if at_hole:
+            os.ftruncate(fd, size)
 
     def _sparse(self, entry: tar.Entry, path: bytes, fd: int, source: tar.Input) -> None:
         for offset, length in entry.sparse or ():
@@ -336,8 +363,6 @@ class Extractor:
                 self._make_parents(parent)
             self._set_opaque(parent)
             return
-        if base.startswith(b".wh..wh."):
-            return  # aufs' own book-keeping
         name = base[len(WHITEOUT) :]
         if name in (b"", b".", b".."):
             raise TarError(f"{_show(entry.name)}: a whiteout of nothing")
@@ -375,6 +400,8 @@ class Extractor:
             )
 
     def _skip_content(self, entry: tar.Entry, source: tar.Input) -> None:
+        if entry.sparse is not None and self._recorder is not None:
+            self._recorder.spoil("content that belongs to no file")
         for piece in source.pieces(entry.size):
             if self._recorder is not None:
                 self._recorder.raw(bytes(piece))
