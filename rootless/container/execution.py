@@ -11,7 +11,7 @@ import select
 
 from rootless import quickjson as json
 from rootless.container import events
-from rootless.container.inside import resolve_user
+from rootless.container.inside import read_in_root, resolve_user
 from rootless.container.status import PAUSED, RUNNING, status_of
 from rootless.errors import InvalidState
 from rootless.files import make_private_dir, read_bytes, write_json
@@ -114,7 +114,11 @@ class Exec:
             stdio=None,
             preserve_fds=options.preserve_fds,
             in_root=lambda process: resolve_user(
-                process, groups, keep_groups=bool(record_options.get("keep_groups"))
+                process,
+                groups,
+                read_in_root("/etc/passwd"),
+                read_in_root("/etc/group"),
+                keep_groups=bool(record_options.get("keep_groups")),
             ),
             cache=engine.paths.cache,
             move=self._mover(),
