@@ -130,7 +130,7 @@ def load(path: str = "") -> Policy:
             continue
         except OSError as error:
             raise PolicyError(f"{one}: cannot read the image policy: {error.strerror}") from error
-        return Policy(_checked(parse_object(data, one), one), one)
+        return Policy(check_document(parse_object(data, one), one), one)
     if path:
         raise PolicyError(f"{path}: no such policy file")
     log.info(f"no {_SYSTEM}: images are accepted whoever made them")
@@ -156,7 +156,7 @@ def path_scopes(path: str, tag: str = "") -> list[str]:
     return found
 
 
-def _checked(document: dict[str, Any], path: str) -> dict[str, Any]:
+def check_document(document: dict[str, Any], path: str) -> dict[str, Any]:
     if not set(document) <= {"default", "transports"} or "default" not in document:
         raise PolicyError(f"{path}: must have `default`, may have `transports`, and nothing else")
     _check_rules(document["default"], f"{path}: default")

@@ -24,7 +24,7 @@ def check(
     document: dict[str, Any], name: str, signed: Iterator[bytes] | None = None, digest: str = SHA
 ) -> None:
     ref = reference.parse(name)
-    checked = policy.Policy(policy._checked(document, "p"), "p")
+    checked = policy.Policy(policy.check_document(document, "p"), "p")
     checked.check(
         Candidate("docker", policy.docker_scopes(ref), ref, digest, lambda: list(signed or ()))
     )
@@ -106,7 +106,7 @@ def test_paths(tmp_path: Path) -> None:
 )
 def test_strict(document: dict[str, Any]) -> None:
     with pytest.raises(PolicyError):
-        policy._checked(document, "p")
+        policy.check_document(document, "p")
 
 
 def test_duplicate_keys_are_refused(tmp_path: Path) -> None:
