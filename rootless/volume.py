@@ -97,6 +97,12 @@ class VolumeStore:
         """Whether a container has been started with it."""
         return os.path.exists(f"{self.paths.volume(name)}/{USED}")
 
+    def mark_used(self, name: str) -> None:
+        fd = os.open(
+            f"{self.paths.volume(name)}/{USED}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600
+        )
+        os.close(fd)
+
     # writing
 
     def create(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         origin: NotRequired[str]
         #: Where the source lies on this host, once known.
         path: NotRequired[str]
-        #: The volume's folder, as long as no container has used it
+        #: The volume's folder, as long as no container has used it (runtime/volumes.py)
         first_use: NotRequired[str]
         #: Options for the creation of a volume that is not there yet (volume-opt=).
         driver_options: NotRequired[dict[str, str]]

@@ -644,7 +644,7 @@ def _user_mount(mount: Mount, host: HostFacts, overlays: int) -> tuple[OciMount,
             "source": _path(mount),
             "options": _bind_options(words, is_volume=kind == "volume"),
         }
-        if mount.get("first_use"):
+        if "first_use" in mount:
             extra["firstUse"] = mount["first_use"]
             extra["copyUp"] = "nocopy" not in words
     if "U" in words:

@@ -96,6 +96,10 @@ def _resolve(engine: Engine, store: VolumeStore, record: dict[str, Any], mount: 
         resolved: Mount = {**mount, "path": store.data(name)}
         if not store.is_used(name):
             resolved["first_use"] = store.paths.volume(name)
+            if record.get("idmap") and _adopt(record["idmap"], store.data(name)):
+                # Nothing in the container could write there.
+                store.mark_used(name)
+                resolved["first_use"] = ""
         return resolved
     # The mount's own words win over those of the volume.
     for word in settings.words:
@@ -146,6 +150,34 @@ def _give(path: str, uid: int, gid: int, host: HostFacts) -> None:
         fork_in_userns(idmap, lambda: os.fchown(fd, *owner)).wait()
     finally:
         os.close(fd)
+
+
+def _adopt(idmap: dict[str, Any], data: str) -> bool:
+    """Give a new volume to a container's root where the container does not map its owner (--userns=auto, nomap)."""
+    from rootless.linux.idmap import IdMap, to_container, to_host
+    from rootless.linux.userns import fork_in_userns
+    from rootless.runtime.idmap import default_idmap
+
+    theirs, ours = IdMap.from_json(idmap), default_idmap()
+    status = os.stat(data)
+    if (
+        to_container(theirs.uids, status.st_uid) is not None
+        and to_container(theirs.gids, status.st_gid) is not None
+    ):
+        return False
+    host = to_host(theirs.uids, 0), to_host(theirs.gids, 0)
+    if host[0] is None or host[1] is None:
+        return False
+    inside = to_container(ours.uids, host[0]), to_container(ours.gids, host[1])
+    if inside[0] is None or inside[1] is None:
+        return False
+    owner = inside[0], inside[1]
+    fd = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fork_in_userns(ours, lambda: os.fchown(fd, *owner)).wait()
+    finally:
+        os.close(fd)
+    return True
 
 
 def _opposite(word: str) -> str:

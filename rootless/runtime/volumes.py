@@ -2,7 +2,8 @@
 
 A mount entry says so in a property `rootless` that other runtimes pass over:
 
-    firstUse   the volume's folder; the file `used` in it says that this has been done
+    firstUse   the volume's folder; the file `used` in it says that this has been done. Empty where the container's ids
+               could not write it, and the caller has written it already
     copyUp     with firstUse: an empty volume gets the image's content of the place it is mounted on
     chown      all of it becomes the process's user's (`-v …:U`)
     subpath    a folder or file inside the source, found without leaving it
@@ -37,15 +38,15 @@ class Duty:
         self._entry = entry
         self._wishes: dict[str, Any] = entry["rootless"]
         self._folder = self._data = -1
-        self._new = (
-            False  # no such place in the image: the root of the volume becomes the process's user's
-        )
+        # Set where the image has no such place: the volume's root becomes the process's user's.
+        self._new = False
 
     def open(self) -> None:
         try:
             if self._wishes.get("firstUse"):
                 self._folder = os.open(self._wishes["firstUse"], _FOLDER)
-            if self._folder >= 0 or (self._wishes.get("chown") and self._entry["type"] == "bind"):
+            is_chowned = self._wishes.get("chown") and self._entry["type"] == "bind"
+            if "firstUse" in self._wishes or is_chowned:
                 self._data = mounts.open_below(
                     self._entry["source"], self._wishes.get("subpath", "")
                 )
@@ -54,21 +55,25 @@ class Duty:
 
     def fill(self, root: int) -> None:
         """Give a volume that was never used the owner, mode and content of its place in the image."""
-        if self._folder < 0:
+        if "firstUse" not in self._wishes:
             return
         try:
+            if self._folder < 0:
+                self._fill(root)
+                return
             # Several containers may start with one new volume at once.
             fcntl.flock(self._folder, fcntl.LOCK_EX)
             try:
-                self._fill(root)
+                if USED not in os.listdir(self._folder):
+                    self._fill(root)
+                    how = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+                    os.close(os.open(USED, how, 0o600, dir_fd=self._folder))
             finally:
                 fcntl.flock(self._folder, fcntl.LOCK_UN)
         except OSError as error:
             raise self._failed("copy the image's files to", error) from error
 
     def _fill(self, root: int) -> None:
-        if USED in os.listdir(self._folder):
-            return
         try:
             below = fs.open_in_root(root, self._entry["destination"], _FOLDER)
         except OSError as error:
@@ -83,8 +88,6 @@ class Duty:
                 mounts.copy_attributes(below, self._data, os.fstat(below))
             finally:
                 os.close(below)
-        fd = os.open(USED, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self._folder)
-        os.close(fd)
 
     def give(self, uid: int, gid: int) -> None:
         """Chown what is to be the process's user's; the container's root has been entered by now."""

@@ -254,6 +254,36 @@ def test_new_place_belongs_to_the_user(rootless: Engine, tmp_path: Path) -> None
     assert rootless.ok(*HOST, "-v", "v:/nowhere", image, *show) == "1000:50"
 
 
+@pytest.mark.needs("subids")
+@pytest.mark.parametrize("mode", ["keep-id", "auto", "nomap"])
+def test_new_volume_under_another_id_map(rootless: Engine, tmp_path: Path, mode: str) -> None:
+    image = load(
+        rootless,
+        tmp_path,
+        f"map-{mode}",
+        images.folder("srv", 0o755, 5, 6),
+        images.file("srv/f", "seed"),
+    )
+    script = "stat -c %u:%g /srv /new; cat /srv/f; touch /srv/g"
+    args = (
+        *HOST,
+        "--userns",
+        mode,
+        "-v",
+        "a:/srv",
+        "-v",
+        "b:/new",
+        "--user",
+        "0",
+        image,
+        "sh",
+        "-c",
+        script,
+    )
+    assert rootless.ok(*args).split() == ["5:6", "0:0", "seed"]
+    assert rootless.ok(*args).split() == ["5:6", "0:0", "seed"]
+
+
 # U, O, subpath, volumes-from, driver options
 
 
