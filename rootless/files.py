@@ -90,7 +90,12 @@ class Lock:
         """Take the lock; False where it is held and `block` is off."""
         how = (fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX) | (0 if self.block else fcntl.LOCK_NB)
         while True:
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            except FileNotFoundError:
+                # The folder was removed with what the lock was for; whoever comes now finds that out under it.
+                make_private_dir(os.path.dirname(self.path))
+                continue
             try:
                 fcntl.flock(fd, how)
                 ours = os.fstat(fd)

@@ -68,6 +68,26 @@ class Process:
         return [self.pid, self.started]
 
 
+class _RecordLock(Lock):
+    """The lock of a record that may have been removed while it was waited for."""
+
+    __slots__ = ("table", "identity")
+
+    def __init__(self, table: Table, identity: str, path: str, block: bool) -> None:
+        super().__init__(path, block=block)
+        self.table = table
+        self.identity = identity
+
+    def acquire(self) -> bool:
+        if not super().acquire():
+            return False
+        if not os.path.exists(self.table.path(self.identity)):
+            self.table.drop_run_folder(self.identity)
+            self.release()
+            raise self.table.none(self.identity)
+        return True
+
+
 class Table:
     """The records of one kind. `kind` is `container` or `pod`; both share one set of names, as in Podman."""
 
@@ -94,7 +114,7 @@ class Table:
         try:
             document: Document = read_json(f"{self.folder}/{identity}/{self.kind}.json")
         except FileNotFoundError:
-            raise self._none(identity) from None
+            raise self.none(identity) from None
         return document
 
     def write(self, identity: str, document: Document) -> None:
@@ -124,7 +144,7 @@ class Table:
                 return matches[0]
             if len(matches) > 1:
                 raise RootlessError(f"more than one result for {self.kind} ID {text}: give more of the id")
-        raise self._none(text)
+        raise self.none(text)
 
     def name_owner(self, name: str) -> str | None:
         """The id that holds a name, or None."""
@@ -140,16 +160,21 @@ class Table:
         except OSError:
             return ""
 
-    def _none(self, text: str) -> NotFound:
+    def none(self, text: str) -> NotFound:
         return NotFound(f'no {self.kind} with name or ID "{text}" found: no such {self.kind}')
 
     # writing
 
     def lock(self, identity: str, *, block: bool = True) -> Lock:
-        """The record's lock, in the node's run folder."""
+        """The record's lock, in the node's run folder. Taking it raises NotFound where the record is gone by then."""
         folder = self.run_folder(identity)
         make_private_dir(folder)
-        return Lock(f"{folder}/lock", block=block)
+        return _RecordLock(self, identity, f"{folder}/lock", block)
+
+    def drop_run_folder(self, identity: str) -> None:
+        """Take a run folder away whose record is gone; called with its lock held."""
+        if not os.path.exists(self.path(identity)):
+            remove_tree(self.run_folder(identity))
 
     def run_folder(self, identity: str) -> str:
         return self.paths.run_container(identity)
@@ -224,7 +249,7 @@ class Table:
         try:
             os.rename(f"{self.folder}/{identity}", aside)
         except FileNotFoundError:
-            raise self._none(identity) from None
+            raise self.none(identity) from None
         with Lock(f"{self.paths.run}/names.lock"):
             if self._link(name).rpartition("/")[2] == identity:
                 os.unlink(f"{self.paths.names}/{name}")
@@ -249,6 +274,18 @@ class Table:
                 continue
             if not is_alive(int(parts[2]), int(parts[3])):
                 self._empty(f"{self.paths.tmp}/{name}")
+        try:
+            folders = os.listdir(self.paths.run_containers)
+        except FileNotFoundError:
+            return
+        for identity in folders:
+            if os.path.exists(self.path(identity)):
+                continue
+            lock = Lock(f"{self.run_folder(identity)}/lock", block=False)
+            if lock.acquire():
+                # The record was there before its run folder, so it is gone for good.
+                self.drop_run_folder(identity)
+                lock.release()
 
     # live facts
 

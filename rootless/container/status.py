@@ -123,7 +123,10 @@ def reconcile(engine: Engine, identity: str) -> None:
     """Record the end of a run whose monitor was killed, and do what it would have done. Nobody else's lock is waited
     for: whoever holds it does the same."""
     lock = engine.containers.lock(identity, block=False)
-    if not lock.acquire():
+    try:
+        if not lock.acquire():
+            return
+    except NotFound:
         return
     try:
         settle(engine, identity)
