@@ -316,6 +316,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "container ps": ("ps", "List containers"),
     "completion": ("completion", "Print a script for completion by the shell"),
     "unshare": ("unshare", "Run a command in the user namespace of containers"),
+    "info": ("info", "Show what this machine can do, and how the engine uses it"),
+    "system info": ("info", "Show what this machine can do, and how the engine uses it"),
     "version": ("version", "Show the version of the engine"),
     "network connect": ("network:CONNECT", "Connect a container to a network"),
     "network create": ("network:CREATE", "Create a network"),
