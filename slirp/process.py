@@ -91,6 +91,9 @@ class Pending:
         self._is_ready = is_ready
         self._on_ready = on_ready
         self._words, words = os.pipe2(os.O_CLOEXEC)
+        # pasta opens it by name (/proc/self/fd/2), as root of a namespace in which the pipe's owner may be somebody else
+        # (--userns keep-id). Nobody but holders of the pipe has such a name.
+        os.fchmod(words, 0o666)
         reads, self._lifeline = os.pipe2(os.O_CLOEXEC)
         pid = -1
         try:
