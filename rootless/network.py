@@ -126,7 +126,7 @@ class Link:
 
     __slots__ = (
         "plan", "paths", "config", "identity", "driver", "ports", "addresses", "gateways", "dns", "host_address",
-        "ipv6", "search", "_pasta", "_arguments", "_program", "_settings", "bridge",
+        "ipv6", "search", "_pasta", "_arguments", "_program", "_settings", "_relayed", "bridge",
     )  # fmt: skip
 
     def __init__(self, wanted: Plan, paths: Paths, config: Config | None, identity: str) -> None:
@@ -146,6 +146,7 @@ class Link:
         self._arguments: list[str] = []
         self._program = ""
         self._settings: Any = None
+        self._relayed: list[PortMapping] = []  # ports that the helper cannot forward
         self.bridge: Any = None
 
     # --- documents for the root file system ---
@@ -210,14 +211,26 @@ class Link:
             if self.driver == "pasta":
                 from slirp import pasta
 
-                return Connection(self, pasta.start(self._pasta, self._arguments, netns, userns))
-            from slirp import slirp4netns
+                pending = pasta.start(self._pasta, self._arguments, netns, userns)
+            else:
+                from slirp import slirp4netns
 
-            folder = self.paths.run_container(self.identity)
-            return Connection(
-                self,
-                slirp4netns.start(self._program, self._settings, self.ports, netns, userns, folder),
-            )
+                folder = self.paths.run_container(self.identity)
+                own = [port for port in self.ports if port not in self._relayed]
+                pending = slirp4netns.start(
+                    self._program, self._settings, own, netns, userns, folder
+                )
+            connection = Connection(self, pending)
+            if self._relayed:
+                from slirp import relay
+
+                try:
+                    address = next(address for address, _ in self.addresses if ":" not in address)
+                    connection.relay = relay.start(self._relayed, address, netns, userns)
+                except BaseException:
+                    connection.close()
+                    raise
+            return connection
         finally:
             os.close(netns)
             if userns >= 0:
@@ -227,11 +240,12 @@ class Link:
 class Connection:
     """A container's connection, from `Link.start` on; held by its monitor."""
 
-    __slots__ = ("link", "helper", "_pending", "_bridge")
+    __slots__ = ("link", "helper", "relay", "_pending", "_bridge")
 
     def __init__(self, link: Link, pending: PendingHelper | None, bridge: Any = None) -> None:
         self.link = link
         self.helper: Helper | None = None
+        self.relay: Helper | None = None
         self._pending = pending
         self._bridge = bridge
 
@@ -278,6 +292,9 @@ class Connection:
         if self._pending is not None:
             self._pending.abandon()
             self._pending = None
+        if self.relay is not None:
+            self.relay.stop()
+            self.relay = None
         if self.helper is not None:
             self.helper.stop()
             self.helper = None
@@ -324,8 +341,8 @@ def prepare(
     link = Link(wanted, paths, config, identity)
     if wanted.mode in DRIVERS:
         dirs = config.texts("engine", "helper_binaries_dir") if config else []
-        link.driver = _choose_driver(wanted, dirs, link)
         link.ports = published.choose_host_ports(wanted.ports)
+        link.driver = _choose_driver(wanted, dirs, link)
         published.check_free(link.ports)
         if link.driver == "pasta":
             _prepare_pasta(link, config)
@@ -391,7 +408,9 @@ def _prepare_pasta(link: Link, config: Config | None) -> None:
     from slirp import pasta
 
     words = [*(config.texts("network", "pasta_options") if config else ()), *link.plan.words]
-    settings = pasta.settings(link._pasta, words, link.ports)
+    link._relayed = [port for port in link.ports if pasta.cannot_forward(link._pasta, port)]
+    own = [port for port in link.ports if port not in link._relayed]
+    settings = pasta.settings(link._pasta, words, own)
     link._arguments = settings.arguments
     ipv4 = host_routes.uplink4() if settings.only_family != 6 else None
     ipv6 = host_routes.uplink6() if settings.only_family != 4 else None
@@ -486,6 +505,7 @@ def _prepare_slirp4netns(link: Link, config: Config | None) -> None:
     words = [*(config.texts("engine", "network_cmd_options") if config else ()), *link.plan.words]
     settings = slirp4netns.parse(words)
     link._settings = settings
+    link._relayed = [port for port in link.ports if settings.is_relayed(port)]
     link.addresses = [settings.address]
     link.gateways = [settings.gateway]
     link.dns = [settings.dns]

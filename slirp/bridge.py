@@ -37,10 +37,17 @@ from slirp.netlink import Netlink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Protocol
 
     Document = dict[str, Any]
+
+    class Lock(Protocol):
+        """What a client holds while it makes a router, or is on its way to one."""
+
+        def acquire(self) -> bool: ...
+
+        def release(self) -> None: ...
+
 
 _MESSAGE = 1 << 20
 _DOOR_TABLE = 1000  # routing tables and marks of doors begin here
@@ -98,13 +105,13 @@ class Router:
     """State and event loop. Runs in its user and network namespace; `serve` returns when nobody needs it any more."""
 
     def __init__(
-        self, listener: socket.socket, userns: int, netns: int, nft: str, lock: Callable[[], bool]
+        self, listener: socket.socket, userns: int, netns: int, nft: str, lock: Lock
     ) -> None:
         self.listener = listener
         self.userns = userns
         self.netns = netns
         self.nft = nft
-        self.try_lock = lock
+        self.lock = lock
         self.netlink = Netlink()
         self.clients: dict[int, socket.socket] = {}
         self.endpoints: dict[str, Endpoint] = {}
@@ -139,8 +146,10 @@ class Router:
                 self.poll.unregister(fd)
             idle = not self.clients
             # Whoever is on the way to us holds the lock; then there is a connection soon, or the lock is free again.
-            if idle and self.try_lock() and not self._accept():
-                return
+            if idle and self.lock.acquire():
+                if not self._accept():
+                    return
+                self.lock.release()
 
     def _handle(self, fd: int, events: int) -> None:
         if fd == self.listener.fileno():

@@ -128,6 +128,12 @@ def _variant(path: str) -> str:
     return path
 
 
+def cannot_forward(pasta: Pasta, mapping: PortMapping) -> bool:
+    """Whether this pasta loses a port's answers: before 2024_07, those of a UDP port under another number."""
+    moved = mapping.host_port != mapping.container_port
+    return mapping.protocol == "udp" and moved and "--map-host-loopback" not in pasta.features
+
+
 class Settings:
     """What the user's words after `--network pasta:` ask for, with Podman's defaults filled in."""
 

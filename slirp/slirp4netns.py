@@ -35,7 +35,7 @@ class Settings:
 
     def __init__(self) -> None:
         self.cidr = "10.0.2.0/24"
-        self.port_handler = "slirp4netns"
+        self.port_handler = ""  # whichever is better for a port
         self.allow_host_loopback = False
         self.enable_ipv6 = True
         self.mtu = 65520
@@ -58,6 +58,14 @@ class Settings:
         """The host, where the loopback is allowed."""
         return self._address(2)
 
+    def is_relayed(self, mapping: PortMapping) -> bool:
+        """Whether a port is for slirp/relay.py: by the user's choice, or because this helper cannot."""
+        if self.port_handler:
+            return self.port_handler == "rootlesskit"
+        return ":" in mapping.host_ip or (
+            mapping.protocol == "udp" and not self.allow_host_loopback
+        )
+
     @property
     def dns(self) -> str:
         return self._address(3)
@@ -72,13 +80,9 @@ def parse(options: Sequence[str]) -> Settings:
         if key == "cidr":
             settings.cidr = _cidr(value)
         elif key == "port_handler":
-            if value == "rootlesskit":
-                raise Usage(
-                    "port_handler=rootlesskit needs Podman's rootlessport, which does not exist here: "
-                    "use port_handler=slirp4netns"
-                )
-            if value != "slirp4netns":
+            if value not in ("slirp4netns", "rootlesskit"):
                 raise Usage(f'unknown port_handler for slirp4netns: "{value}"')
+            settings.port_handler = value
         elif key in ("allow_host_loopback", "enable_ipv6"):
             if value not in ("true", "false"):
                 raise Usage(f'invalid value of {key} for slirp4netns: "{value}"')

@@ -1,0 +1,322 @@
+"""Published ports that a helper cannot forward itself, carried by a small process of our own.
+
+Its outer sockets are made in the host's network namespace, the inner ones, after it has joined the container's, in
+there: a socket stays where it was made. What arrives seems to come from the container's own address, never from its
+loopback (security case 42); helpers that keep the client's address are asked first.
+
+    - slirp4netns, with the host's loopback cut off, drops the answers to UDP from there, and knows no IPv6 addresses;
+    - pasta before 2024_07 loses the answers of a UDP port that is published under another number.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import socket
+import time
+
+from rootless.linux.fs import close_range
+from rootless.linux.prctl import set_name, set_title
+from rootless.linux.sched import CLONE_NEWNET, CLONE_NEWUSER, setns
+from slirp.ports import refused
+from slirp.process import Helper
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from slirp.ports import PortMapping
+
+_CHUNK = 262_144
+_UDP_IDLE_S = 60.0
+_MAX_UDP_PEERS = 4096
+
+
+class _Listener:
+    """One published port's outer socket and where it leads."""
+
+    __slots__ = ("outer", "is_udp", "port")
+
+    def __init__(self, outer: socket.socket, is_udp: bool, port: int) -> None:
+        self.outer = outer
+        self.is_udp = is_udp
+        self.port = port
+
+
+def start(mappings: Sequence[PortMapping], address: str, netns: int, userns: int) -> Helper:
+    """Take the ports and carry what arrives to `address` in the namespaces; Conflict where one is taken."""
+    listeners: list[_Listener] = []
+    try:
+        for mapping in mappings:
+            for step in range(mapping.count):
+                listeners += _listen(mapping, step)
+        reads, lifeline = os.pipe2(os.O_CLOEXEC)
+        pid = os.fork()
+        if not pid:
+            try:
+                os.close(lifeline)
+                _run(listeners, address, netns, userns, reads)
+            finally:
+                os._exit(0)
+        os.close(reads)
+    finally:
+        for listener in listeners:
+            listener.outer.close()
+    return Helper("relay", pid, os.pidfd_open(pid), lifeline)
+
+
+def _listen(mapping: PortMapping, step: int) -> list[_Listener]:
+    found = []
+    is_udp = mapping.protocol == "udp"
+    port = mapping.host_port + step
+    for address in (mapping.host_ip,) if mapping.host_ip else ("0.0.0.0", "::"):
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        kind = socket.SOCK_DGRAM if is_udp else socket.SOCK_STREAM
+        try:
+            outer = socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+            if family == socket.AF_INET6:
+                outer.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if not is_udp:
+                outer.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            outer.bind((address, port))
+            if not is_udp:
+                outer.listen(1024)
+        except OSError as error:
+            if address == "::" and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+                continue  # a kernel without IPv6
+            raise refused(address, port, mapping.protocol, error) from error
+        found.append(_Listener(outer, is_udp, mapping.container_port + step))
+    return found
+
+
+class _Half:
+    """One direction of a connection: what was read from `source` and not yet taken by `sink`."""
+
+    __slots__ = ("source", "sink", "left", "ended", "closed")
+
+    def __init__(self, source: socket.socket, sink: socket.socket) -> None:
+        self.source = source
+        self.sink = sink
+        self.left = memoryview(b"")
+        self.ended = False  # no more to read
+        self.closed = False  # and the other side has been told
+
+
+class _Pair:
+    """A connection: both sockets and both directions."""
+
+    __slots__ = ("sockets", "halves", "connecting")
+
+    def __init__(self, outer: socket.socket, inner: socket.socket) -> None:
+        self.sockets = (outer, inner)
+        self.halves = (_Half(outer, inner), _Half(inner, outer))
+        self.connecting = True
+
+
+class _Relay:
+    """The event loop."""
+
+    def __init__(self, listeners: Sequence[_Listener], address: str, lifeline: int) -> None:
+        self.address = address
+        self.lifeline = lifeline
+        self.poll = select.epoll()
+        self.handlers: dict[int, Callable[[int], None]] = {}
+        self.pairs: dict[int, _Pair] = {}
+        self.interest: dict[int, int] = {}
+        # (outer socket's descriptor, peer) → inner socket; and when it was used last
+        self.peers: dict[tuple[int, object], tuple[socket.socket, float]] = {}
+        self.poll.register(lifeline, select.EPOLLIN)
+        for listener in listeners:
+            fd = listener.outer.fileno()
+            self.poll.register(fd, select.EPOLLIN)
+            self.handlers[fd] = self._udp(listener) if listener.is_udp else self._tcp(listener)
+
+    def run(self) -> None:
+        while True:
+            for fd, events in self.poll.poll(_UDP_IDLE_S if self.peers else -1):
+                if fd == self.lifeline:
+                    return
+                if fd in self.handlers:
+                    self.handlers[fd](events)
+                elif fd in self.pairs:
+                    self._carry(self.pairs[fd])
+            self._forget_idle()
+
+    # --- TCP ---
+
+    def _tcp(self, listener: _Listener) -> Callable[[int], None]:
+        def accept(_: int) -> None:
+            for _ in range(128):
+                try:
+                    outer, _peer = listener.outer.accept()
+                except OSError:
+                    return
+                inner = socket.socket(
+                    socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+                )
+                outer.setblocking(False)
+                for one in (outer, inner):
+                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                inner.connect_ex((self.address, listener.port))
+                pair = _Pair(outer, inner)
+                self.pairs[outer.fileno()] = self.pairs[inner.fileno()] = pair
+                self._watch(inner, select.EPOLLOUT)
+                self._watch(outer, 0)
+
+        return accept
+
+    def _watch(self, one: socket.socket, events: int) -> None:
+        fd = one.fileno()
+        before = self.interest.get(fd)
+        if before is None:
+            self.poll.register(fd, events)
+        elif before != events:
+            self.poll.modify(fd, events)
+        self.interest[fd] = events
+
+    def _carry(self, pair: _Pair) -> None:
+        """Move what can be moved, tell of an end, and watch for what is missing."""
+        outer, inner = pair.sockets
+        try:
+            if pair.connecting:
+                number = inner.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if number:
+                    raise OSError(number, os.strerror(number))
+                pair.connecting = False
+            for half in pair.halves:
+                self._move(half)
+        except OSError:
+            self._drop(pair)
+            return
+        if all(half.closed for half in pair.halves):
+            self._drop(pair)
+            return
+        wanted = {outer: 0, inner: 0}
+        for half in pair.halves:
+            if half.left:
+                wanted[half.sink] |= select.EPOLLOUT
+            elif not half.ended:
+                wanted[half.source] |= select.EPOLLIN
+        for one, events in wanted.items():
+            self._watch(one, events)
+
+    @staticmethod
+    def _move(half: _Half) -> None:
+        while True:
+            if half.left:
+                try:
+                    half.left = half.left[half.sink.send(half.left) :]
+                except BlockingIOError:
+                    return
+                if half.left:
+                    return
+            if half.ended:
+                if not half.closed:
+                    half.closed = True
+                    half.sink.shutdown(socket.SHUT_WR)
+                return
+            try:
+                data = half.source.recv(_CHUNK)
+            except BlockingIOError:
+                return
+            half.ended = not data
+            half.left = memoryview(data)
+
+    def _drop(self, pair: _Pair) -> None:
+        for one in pair.sockets:
+            fd = one.fileno()
+            self.pairs.pop(fd, None)
+            if self.interest.pop(fd, None) is not None:
+                self.poll.unregister(fd)
+            one.close()
+
+    # --- UDP ---
+
+    def _udp(self, listener: _Listener) -> Callable[[int], None]:
+        outer = listener.outer
+
+        def receive(_: int) -> None:
+            for _ in range(128):
+                try:
+                    data, peer = outer.recvfrom(65535)
+                except OSError:
+                    return
+                key = (outer.fileno(), peer)
+                known = self.peers.get(key)
+                if known is None:
+                    if len(self.peers) >= _MAX_UDP_PEERS:
+                        continue
+                    inner = socket.socket(
+                        socket.AF_INET,
+                        socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,
+                    )
+                    inner.connect((self.address, listener.port))
+                    self.handlers[inner.fileno()] = self._reply(outer, inner, peer, key)
+                    self.poll.register(inner.fileno(), select.EPOLLIN)
+                else:
+                    inner = known[0]
+                self.peers[key] = (inner, time.monotonic())
+                try:
+                    inner.send(data)
+                except OSError:
+                    pass  # nobody listens inside (yet): as on any network, the packet is lost
+
+        return receive
+
+    def _reply(
+        self, outer: socket.socket, inner: socket.socket, peer: object, key: tuple[int, object]
+    ) -> Callable[[int], None]:
+        def receive(_: int) -> None:
+            for _ in range(128):
+                try:
+                    data = inner.recv(65535)
+                except BlockingIOError:
+                    return
+                except OSError:
+                    continue
+                self.peers[key] = (inner, time.monotonic())
+                try:
+                    outer.sendto(data, peer)  # type: ignore[call-overload]
+                except OSError:
+                    pass
+
+        return receive
+
+    def _forget_idle(self) -> None:
+        now = time.monotonic()
+        for key, (inner, used) in list(self.peers.items()):
+            if now - used > _UDP_IDLE_S:
+                del self.peers[key]
+                del self.handlers[inner.fileno()]
+                self.poll.unregister(inner.fileno())
+                inner.close()
+
+
+def _run(
+    listeners: Sequence[_Listener], address: str, netns: int, userns: int, lifeline: int
+) -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    setns(userns, CLONE_NEWUSER)
+    setns(netns, CLONE_NEWNET)
+    os.chdir("/")
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    _close_others({lifeline, *(listener.outer.fileno() for listener in listeners)})
+    set_name("rootless-relay")
+    set_title("rootless relay")
+    _Relay(listeners, address, lifeline).run()
+
+
+def _close_others(kept: set[int]) -> None:
+    """The monitor's terminals, logs and lines are not ours to hold."""
+    previous = 2
+    for fd in sorted(kept):
+        if fd > previous + 1:
+            close_range(previous + 1, fd - 1)
+        previous = max(previous, fd)
+    close_range(previous + 1)

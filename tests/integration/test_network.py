@@ -1,0 +1,557 @@
+"""Networks with real traffic, over loopback only: helpers, published ports, bridges, names, and what survives a kill."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.engine import Engine
+
+pytestmark = pytest.mark.needs("userns", "subids", "tun")
+
+# Serves TCP (answers with what it got, hashed, once the other side has said its all) and UDP (echo with the asker's
+# address), on IPv4 and IPv6.
+SERVER = r"""
+import hashlib, os, selectors, socket, sys
+port = int(sys.argv[1])
+sel = selectors.DefaultSelector()
+tcp = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=2048)
+udp = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+udp.bind(("::", port))
+state = {}
+def accept(s):
+    c, peer = s.accept()
+    state[c] = [hashlib.sha256(), 0, peer[0].removeprefix("::ffff:")]
+    sel.register(c, selectors.EVENT_READ, read)
+def read(c):
+    data = c.recv(1 << 20)
+    h = state[c]
+    if data:
+        h[0].update(data); h[1] += len(data)
+        return
+    c.sendall(f"{h[0].hexdigest()} {h[1]} {h[2]}\n".encode())
+    sel.unregister(c); c.close(); del state[c]
+def echo(s):
+    data, peer = s.recvfrom(65535)
+    s.sendto(peer[0].removeprefix("::ffff:").encode() + b" " + data, peer)
+sel.register(tcp, selectors.EVENT_READ, accept)
+sel.register(udp, selectors.EVENT_READ, echo)
+print("ready", flush=True)
+while True:
+    for key, _ in sel.select():
+        try: key.data(key.fileobj)
+        except OSError: pass
+"""
+CLIENT = r"""
+import socket, sys
+host, port = sys.argv[1], int(sys.argv[2])
+with socket.create_connection((host, port), 3) as c:
+    c.sendall(b"hello"); c.shutdown(socket.SHUT_WR)
+    print(c.makefile().read().strip())
+"""
+
+
+def free_port(kind: int = socket.SOCK_STREAM) -> int:
+    with socket.socket(socket.AF_INET, kind) as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def eventually(what: Callable[[], Any], patience_s: float = 10) -> Any:
+    """The first true value of `what`, which is asked again until then."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        value = what()
+        if value or time.monotonic() > deadline:
+            return value
+        time.sleep(0.02)
+
+
+def serve(engine: Engine, name: str, *options: str, port: int = 7000) -> str:
+    """A server container that answers on `port` inside."""
+    identity = engine.ok(
+        "run", "-d", "--name", name, *options, "host", "python3", "-Ic", SERVER, str(port)
+    )
+    assert eventually(lambda: "ready" in engine.ok("logs", name)), engine("logs", name)
+    return identity
+
+
+def exchange(address: str, port: int, data: bytes = b"hello", timeout_s: float = 10) -> list[str]:
+    """Send, half-close, and read the answer: [hash, length, the address that the server saw]."""
+    with socket.create_connection((address, port), timeout_s) as one:
+        one.sendall(data)
+        one.shutdown(socket.SHUT_WR)
+        answer = b""
+        while chunk := one.recv(4096):
+            answer += chunk
+    return answer.decode().split()
+
+
+def ask(address: str, port: int, data: bytes = b"ping") -> str:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as one:
+        one.settimeout(5)
+        one.connect((address, port))
+        one.send(data)
+        return one.recv(4096).decode()
+
+
+def refuses(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), 1).close()
+    except OSError:
+        return True
+    return False
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def router(engine: Engine) -> int:
+    """The router's pid; 0 where there is none."""
+    for pid, title in engine.processes().items():
+        if title.startswith("rootless networks"):
+            return pid
+    return 0
+
+
+@pytest.fixture
+def net(rootless: Engine) -> Iterator[Engine]:
+    """The command; the networks of a test go with it."""
+    yield rootless
+    rootless.clear()
+    rootless("network", "prune", "-f")
+
+
+# --- helpers ---
+
+
+@pytest.fixture(params=["pasta", "slirp4netns"])
+def driver(request: pytest.FixtureRequest) -> str:
+    name = str(request.param)
+    if not any(Path(folder, name).exists() for folder in ("/usr/bin", "/usr/local/bin")):
+        pytest.skip(f"this host lacks: {name}")
+    return name
+
+
+def test_published_tcp_and_udp(net: Engine, driver: str) -> None:
+    tcp, udp = free_port(), free_port(socket.SOCK_DGRAM)
+    serve(
+        net,
+        "w",
+        "--network",
+        driver,
+        "-p",
+        f"{tcp}:{udp}",
+        "-p",
+        f"127.0.0.1:{udp}:{udp}/udp",
+        port=udp,
+    )
+    assert exchange("127.0.0.1", tcp)[:2] == [digest(b"hello"), "5"]
+    assert ask("127.0.0.1", udp).endswith(" ping")
+    assert net.ok("port", "w").splitlines() == [
+        f"{udp}/tcp -> 0.0.0.0:{tcp}",
+        f"{udp}/udp -> 127.0.0.1:{udp}",
+    ]
+    assert net.ok("port", "w", f"{udp}/tcp") == f"0.0.0.0:{tcp}"
+    net.ok("rm", "-f", "-t0", "w")
+    assert refuses("127.0.0.1", tcp)
+
+
+def test_container_reaches_the_host_only_where_asked(net: Engine, driver: str) -> None:
+    """Case 43: the host's loopback is out of reach by default."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        gateway = {"pasta": "", "slirp4netns": "10.0.2.2"}[driver]
+        script = (
+            "import socket,sys\n"
+            f"g = {gateway!r} or [l.split()[2] for l in open('/proc/net/route') if l.split()[1] == '00000000'][0]\n"
+            "a = g if '.' in g else socket.inet_ntoa(bytes.fromhex(g)[::-1])\n"
+            f"try: socket.create_connection((a, {port}), 1); print('reached')\n"
+            "except OSError: print('refused')\n"
+        )
+        assert (
+            net.ok("run", "--rm", "--network", driver, "host", "python3", "-Ic", script)
+            == "refused"
+        )
+        opened = {"pasta": "pasta:--map-gw", "slirp4netns": "slirp4netns:allow_host_loopback=true"}[
+            driver
+        ]
+        assert (
+            net.ok("run", "--rm", "--network", opened, "host", "python3", "-Ic", script)
+            == "reached"
+        )
+
+
+def test_moved_udp_port(net: Engine) -> None:
+    """pasta of 2023 loses the answers; then slirp4netns stands in for it, where the user did not choose."""
+    udp = free_port(socket.SOCK_DGRAM)
+    serve(net, "w", "-p", f"127.0.0.1:{udp}:7000/udp")
+    assert ask("127.0.0.1", udp).endswith(" ping")
+
+
+@pytest.mark.needs("ipv6")
+def test_published_ipv6(net: Engine) -> None:
+    port = free_port()
+    serve(net, "w", "-p", f"[::1]:{port}:7000")
+    assert exchange("::1", port)[0] == digest(b"hello")
+    assert refuses("127.0.0.1", port)
+
+
+def test_source_address_is_kept(net: Engine) -> None:
+    """Case 42: a stranger never looks like the loopback; here the host's own address stands in for one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        try:
+            one.connect(("198.51.100.1", 9))
+        except OSError:
+            pytest.skip("this host lacks: a route")
+        own = one.getsockname()[0]
+    for options in ((), ("--network", "podman")):
+        port = free_port()
+        serve(net, "w", *options, "-p", f"{port}:7000")
+        seen = exchange(own, port)[2]
+        assert not seen.startswith("127.")
+        net.ok("rm", "-f", "-t0", "w")
+
+
+def test_range_and_random_ports(net: Engine) -> None:
+    first = free_port()
+    serve(
+        net,
+        "w",
+        "-p",
+        "127.0.0.1::7000",
+        "-p",
+        f"127.0.0.1:{first}-{first + 1}:7100-7101",
+        "--expose",
+        "7200",
+        "-P",
+    )
+    lines = net.ok("port", "w").splitlines()
+    assert f"7101/tcp -> 127.0.0.1:{first + 1}" in lines
+    chosen = next(line for line in lines if line.startswith("7000/tcp"))
+    port = int(chosen.rpartition(":")[2])
+    assert exchange("127.0.0.1", port)[1] == "5"
+    assert any(line.startswith("7200/tcp -> 0.0.0.0:") for line in lines)
+    net.ok("restart", "-t0", "w")
+    assert net.ok("port", "w", "7000") == f"127.0.0.1:{port}"
+    assert eventually(lambda: not refuses("127.0.0.1", port))
+
+
+def test_taken_and_privileged_ports_fail_at_once(net: Engine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        message = net.fails("run", "--rm", "-p", f"{port}:80", "host", "true")
+        assert "address already in use by" in message
+        assert f"pid {os.getpid()}" in message
+        message = net.fails(
+            "run", "--rm", "--network", "podman", "-p", f"{port}:80", "host", "true", code=126
+        )
+        assert "address already in use by" in message
+    start = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
+    if start > 80 and os.geteuid():
+        message = net.fails("run", "--rm", "-p", "80:80", "host", "true")
+        assert "net.ipv4.ip_unprivileged_port_start=80" in message
+
+
+def test_half_closed_and_many_at_once(net: Engine) -> None:
+    port = free_port()
+    serve(net, "w", "-p", f"127.0.0.1:{port}:7000")
+    held = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(500)]
+    for number, one in enumerate(held):
+        one.sendall(b"%d" % number)
+        one.shutdown(socket.SHUT_WR)
+    for number, one in enumerate(held):
+        one.settimeout(10)
+        assert one.makefile().read().split()[0] == digest(b"%d" % number)
+        one.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["pasta", "podman"])
+def test_one_gibibyte_through_a_published_port(net: Engine, network: str) -> None:
+    port = free_port()
+    serve(net, "w", "--network", network, "-p", f"127.0.0.1:{port}:7000")
+    block, expected = os.urandom(1 << 20), hashlib.sha256()
+    with socket.create_connection(("127.0.0.1", port), 30) as one:
+        for _ in range(1024):
+            expected.update(block)
+            one.sendall(block)
+        one.shutdown(socket.SHUT_WR)
+        assert one.makefile().read().split()[:2] == [expected.hexdigest(), str(1 << 30)]
+
+
+def test_ports_are_free_after_a_kill_of_everything(net: Engine, driver: str) -> None:
+    port = free_port()
+    serve(net, "w", "--network", driver, "-p", f"{port}:7000")
+    for pid in net.processes():
+        os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: refuses("127.0.0.1", port), 3)
+    assert net.ok("ps", "-a", "--format", "{{.Names}} {{.State}}") == "w exited"
+    net.ok("start", "w")
+    assert eventually(lambda: not refuses("127.0.0.1", port))
+
+
+def test_helpers_end_with_their_monitor(net: Engine, driver: str) -> None:
+    """Case 46 and no orphans: the pipe that the helper hangs on asks the kernel for its end."""
+    identity = serve(net, "w", "--network", driver)
+    monitor = next(
+        pid for pid, title in net.processes().items() if title == f"rootless monitor {identity}"
+    )
+    os.kill(monitor, signal.SIGKILL)
+    assert eventually(lambda: not [t for t in net.processes().values() if driver in t], 3)
+
+
+def test_network_of_another_container(net: Engine) -> None:
+    serve(net, "w")
+    script = CLIENT
+    out = net.ok(
+        "run",
+        "--rm",
+        "--network",
+        "container:w",
+        "host",
+        "python3",
+        "-Ic",
+        script,
+        "127.0.0.1",
+        "7000",
+    )
+    assert out.split()[0] == digest(b"hello")
+
+
+def test_none_has_a_loopback_only(net: Engine) -> None:
+    out = net.ok("run", "--rm", "--network", "none", "host", "cat", "/proc/net/dev")
+    assert [line.split(":")[0].strip() for line in out.splitlines()[2:]] == ["lo"]
+
+
+def test_hosts_and_resolv_conf(net: Engine) -> None:
+    out = net.ok(
+        "run", "--rm", "--hostname", "box", "--name", "w", "--add-host", "db;db2:192.0.2.7", "--dns", "192.0.2.53",
+        "--dns-search", "example.org", "--dns-option", "ndots:3", "host", "cat", "/etc/hosts", "/etc/resolv.conf",
+    )  # fmt: skip
+    assert "192.0.2.7\tdb db2" in out
+    assert "\tbox w" in out
+    assert out.endswith("search example.org\nnameserver 192.0.2.53\noptions ndots:3")
+    assert "127.0.0.1" not in net.ok(
+        "run", "--rm", "--no-hosts", "--dns", "none", "host", "cat", "/etc/resolv.conf"
+    )
+
+
+# --- networks ---
+
+
+def test_names_on_a_network(net: Engine) -> None:
+    net.ok("network", "create", "a")
+    identity = serve(net, "web", "--network", "a:alias=front")
+    for name in ("web", "front", "web.dns.podman", identity[:12]):
+        out = net.ok(
+            "run", "--rm", "--network", "a", "host", "python3", "-Ic", CLIENT, name, "7000"
+        )
+        assert out.split()[0] == digest(b"hello")
+    assert (
+        net("run", "--rm", "--network", "a", "host", "getent", "hosts", "nobody.dns.podman").code
+        == 2
+    )
+    net.ok("rm", "-f", "-t0", "web")
+    assert (
+        net("run", "--rm", "--network", "a", "host", "getent", "hosts", "web.dns.podman").code == 2
+    )
+
+
+def test_unknown_name_on_an_internal_network_is_unknown_at_once(net: Engine) -> None:
+    """Case 44: nothing is passed on from there, not even a question."""
+    net.ok("network", "create", "--internal", "a")
+    script = (
+        "import socket, time\n"
+        "t = time.monotonic()\n"
+        "try: socket.getaddrinfo('secret.example.org', 80)\n"
+        "except socket.gaierror as e: print(e.errno == socket.EAI_NONAME, time.monotonic() - t < 1)\n"
+        "try: socket.create_connection(('198.51.100.1', 80), 1)\n"
+        "except OSError as e: print(type(e).__name__, e.errno)\n"
+    )
+    out = net.ok("run", "--rm", "--network", "a", "host", "python3", "-Ic", script)
+    assert out.splitlines() == ["True True", "OSError 101"]
+    assert not [title for title in net.processes().values() if "pasta" in title]
+
+
+def test_published_port_on_a_network(net: Engine) -> None:
+    tcp, udp = free_port(), free_port(socket.SOCK_DGRAM)
+    net.ok("network", "create", "a")
+    serve(net, "w", "--network", "a", "-p", f"{tcp}:7000", "-p", f"127.0.0.1:{udp}:7000/udp")
+    serve(net, "v", "--network", "a", "-p", "127.0.0.1::7000")
+    assert exchange("127.0.0.1", tcp, b"x" * 300_000)[1] == "300000"
+    assert ask("127.0.0.1", udp).endswith(" ping")
+    other = int(net.ok("port", "v", "7000").rpartition(":")[2])
+    assert exchange("127.0.0.1", other)[1] == "5"
+    for pid in net.processes():
+        os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: refuses("127.0.0.1", tcp), 3)
+
+
+def test_static_addresses(net: Engine) -> None:
+    net.ok("network", "create", "--subnet", "10.199.7.0/24", "--subnet", "fd99:7::/64", "a")
+    net.ok(
+        "run", "-d", "--name", "w", "--network", "a", "--ip", "10.199.7.9", "--ip6", "fd99:7::9",
+        "--mac-address", "92:d0:c6:0a:29:33", "host", "sleep", "300",
+    )  # fmt: skip
+    out = net.ok(
+        "exec",
+        "w",
+        "sh",
+        "-c",
+        "cat /proc/net/if_inet6 /sys/class/net/eth0/address; cat /etc/hosts",
+    )
+    assert "fd990007000000000000000000000009" in out
+    assert "92:d0:c6:0a:29:33" in out
+    assert "10.199.7.9\t" in out
+    settings = net.inspect("w")["NetworkSettings"]["Networks"]["a"]
+    assert (settings["IPAddress"], settings["Gateway"]) == ("10.199.7.9", "10.199.7.1")
+    assert settings["GlobalIPv6Address"] == "fd99:7::9"
+    message = net.fails(
+        "run", "--rm", "--network", "a", "--ip", "10.199.7.9", "host", "true", code=126
+    )
+    assert "requested ip address 10.199.7.9 is already allocated" in message
+    message = net.fails(
+        "run", "--rm", "--network", "a", "--ip", "10.1.1.1", "host", "true", code=126
+    )
+    assert "requested static ip 10.1.1.1 not in any subnet on network a" in message
+    shown = net.inspect("a", "network")
+    assert [one["name"] for one in shown["containers"].values()] == ["w"]
+
+
+def test_networks_are_isolated(net: Engine) -> None:
+    for name in ("a", "b"):
+        net.ok("network", "create", "-o", "isolate=true", name)
+    net.ok("network", "create", "--internal", "c")
+    serve(
+        net,
+        "w",
+        "--network",
+        "a:ip=" + net.inspect("a", "network")["subnets"][0]["gateway"][:-1] + "77",
+    )
+    address = net.inspect("w")["NetworkSettings"]["Networks"]["a"]["IPAddress"]
+    for network in ("b", "c"):
+        result = net(
+            "run", "--rm", "--network", network, "host", "python3", "-Ic", CLIENT, address, "7000"
+        )
+        assert result.code == 1, result
+    assert (
+        net("run", "--rm", "--network", "a", "host", "python3", "-Ic", CLIENT, address, "7000").code
+        == 0
+    )
+
+
+def test_two_networks_connect_and_disconnect_while_running(net: Engine) -> None:
+    for name in ("a", "b"):
+        net.ok("network", "create", "--internal", name)
+    serve(net, "wa", "--network", "a")
+    serve(net, "wb", "--network", "b")
+    net.ok("run", "-d", "--name", "c", "--network", "a", "host", "sleep", "300")
+
+    def reach(name: str) -> bool:
+        return net("exec", "c", "python3", "-Ic", CLIENT, name, "7000").code == 0
+
+    assert reach("wa")
+    assert not reach("wb")
+    net.ok("network", "connect", "--alias", "guest", "b", "c")
+    assert reach("wa")
+    assert reach("wb")
+    assert net.ok("exec", "wb", "getent", "hosts", "guest")
+    assert sorted(net.inspect("c")["NetworkSettings"]["Networks"]) == ["a", "b"]
+    assert "already connected" in net.fails("network", "connect", "b", "c")
+    net.ok("network", "disconnect", "a", "c")
+    assert not reach("wa")
+    assert reach("wb")
+    net.ok("restart", "-t0", "c")
+    assert reach("wb")
+    assert not reach("wa")
+    assert "network is being used" in net.fails("network", "rm", "b", code=2)
+
+
+def test_router_is_made_once_and_anew(net: Engine) -> None:
+    net.ok("network", "create", "a")
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        ids = list(
+            pool.map(
+                lambda n: net.ok(
+                    "run", "-d", "--network", "a", "--name", f"c{n}", "host", "sleep", "300"
+                ),
+                range(8),
+            )
+        )
+    titles = [title for title in net.processes().values() if title.startswith("rootless networks")]
+    assert len(titles) == 1
+    addresses = {net.inspect(one)["NetworkSettings"]["Networks"]["a"]["IPAddress"] for one in ids}
+    assert len(addresses) == 8
+    before = router(net)
+    os.kill(before, signal.SIGKILL)
+    assert eventually(lambda: router(net) not in (0, before))
+    serve(net, "w", "--network", "a")
+    out = net.ok("exec", "c3", "python3", "-Ic", CLIENT, "w", "7000")
+    assert out.split()[0] == digest(b"hello")
+    assert {
+        net.inspect(one)["NetworkSettings"]["Networks"]["a"]["IPAddress"] for one in ids
+    } == addresses
+    net.ok("rm", "-f", "-t0", "--all")
+    assert eventually(lambda: not router(net), 5)
+
+
+def test_way_out_is_made_anew(net: Engine) -> None:
+    net.ok("run", "-d", "--name", "c", "--network", "podman", "host", "sleep", "300")
+
+    def outside() -> int:
+        return next((pid for pid, title in net.processes().items() if "--config-net" in title), 0)
+
+    before = eventually(outside)
+    os.kill(before, signal.SIGKILL)
+    assert eventually(lambda: outside() not in (0, before))
+
+
+def test_commands(net: Engine) -> None:
+    assert net.ok("network", "create", "--label", "a=b", "--disable-dns", "x") == "x"
+    assert net.ok("network", "create", "--ignore", "x") == "x"
+    assert "network already exists" in net.fails("network", "create", "x")
+    assert net("network", "exists", "x").code == 0
+    assert net("network", "exists", "y").code == 1
+    assert net.ok("network", "ls", "-q", "--filter", "label=a=b") == "x"
+    assert (
+        net.ok("network", "ls", "--format", "{{.Name}} {{.Driver}}", "--filter", "name=^x$")
+        == "x bridge"
+    )
+    assert net.inspect("x", "network")["labels"] == {"a": "b"}
+    assert "its DNS is disabled" in net.fails("network", "update", "--dns-add", "192.0.2.1", "x")
+    net.ok("network", "create", "z")
+    net.ok("network", "update", "--dns-add", "192.0.2.1,192.0.2.2", "--dns-drop", "192.0.2.1", "z")
+    assert net.inspect("z", "network")["network_dns_servers"] == ["192.0.2.1", "192.0.2.2"]
+    assert sorted(net.ok("network", "prune", "-f").splitlines()) == ["x", "z"]
+    assert "network not found" in net.fails("network", "rm", "x", code=1)
+    assert net.ok("network", "ls", "-q") == "podman"
+
+
+def test_rootless_netns(net: Engine) -> None:
+    net.ok("network", "create", "a")
+    serve(net, "w", "--network", "a")
+    out = net.ok("unshare", "--rootless-netns", "cat", "/proc/net/dev")
+    assert "podman1:" in out
+
+
+def test_case_40_router_listens_on_a_private_path_only(net: Engine) -> None:
+    net.ok("run", "-d", "--network", "podman", "host", "sleep", "300")
+    assert (net.run / "networks").stat().st_mode & 0o777 == 0o700
+    listening = subprocess.run(
+        ["cat", "/proc/net/unix"], capture_output=True, text=True, check=True
+    ).stdout
+    assert not [line for line in listening.splitlines() if "@rootless" in line]
