@@ -257,7 +257,7 @@ def test_taken_and_privileged_ports_fail_at_once(net: Engine) -> None:
         assert "address already in use by" in message
         assert f"pid {os.getpid()}" in message
         message = net.fails(
-            "run", "--rm", "--network", "podman", "-p", f"{port}:80", "host", "true", code=126
+            "run", "--rm", "--network", "podman", "-p", f"{port}:80", "host", "true"
         )
         assert "address already in use by" in message
     start = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
@@ -420,13 +420,9 @@ def test_static_addresses(net: Engine) -> None:
     settings = net.inspect("w")["NetworkSettings"]["Networks"]["a"]
     assert (settings["IPAddress"], settings["Gateway"]) == ("10.199.7.9", "10.199.7.1")
     assert settings["GlobalIPv6Address"] == "fd99:7::9"
-    message = net.fails(
-        "run", "--rm", "--network", "a", "--ip", "10.199.7.9", "host", "true", code=126
-    )
+    message = net.fails("run", "--rm", "--network", "a", "--ip", "10.199.7.9", "host", "true")
     assert "requested ip address 10.199.7.9 is already allocated" in message
-    message = net.fails(
-        "run", "--rm", "--network", "a", "--ip", "10.1.1.1", "host", "true", code=126
-    )
+    message = net.fails("run", "--rm", "--network", "a", "--ip", "10.1.1.1", "host", "true")
     assert "requested static ip 10.1.1.1 not in any subnet on network a" in message
     shown = net.inspect("a", "network")
     assert [one["name"] for one in shown["containers"].values()] == ["w"]
