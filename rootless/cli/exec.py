@@ -61,7 +61,10 @@ def main(inv: Invocation) -> int:
     options.interactive = inv.flag("interactive")
     options.privileged = inv.flag("privileged")
     options.detach = inv.flag("detach")
-    options.preserve_fds = inv.number("preserve-fds")
+    if inv.given("preserve-fds") or inv.given("preserve-fd"):
+        from rootless.container.options import passed_descriptors
+
+        options.preserve_fds = passed_descriptors(inv.number("preserve-fds"), inv.options["preserve-fd"])
     session = Exec(engine, chosen[0][1], options)
     if not (options.tty or options.detach):
         return session.run()

@@ -27,8 +27,6 @@ OPTIONS = RUN
 def main(inv: Invocation) -> int:
     options = CreateOptions.from_invocation(inv)
     engine = open_engine(inv.globals)
-    if options.preserve_fds:
-        check_descriptors(options.preserve_fds)
     record = create(engine, options, lambda: reporter(quiet=options.quiet))
     try:
         return run(engine, record, options)
@@ -41,16 +39,6 @@ def reporter(*, quiet: bool) -> Reporter:
     from rootless.cli import registry_options
 
     return registry_options.reporter(quiet=quiet)
-
-
-def check_descriptors(count: int) -> None:
-    for fd in range(3, 3 + count):
-        try:
-            os.fstat(fd)
-        except OSError:
-            raise RootlessError(
-                f"--preserve-fds={count}: file descriptor {fd} is not open"
-            ) from None
 
 
 def run(engine: Engine, record: dict[str, Any], options: CreateOptions) -> int:

@@ -47,7 +47,7 @@ class ExecOptions:
         self.privileged = False
         self.detach = False
         self.detach_keys: str | None = None
-        self.preserve_fds = 0
+        self.preserve_fds: list[int] = []
 
 
 def running(engine: Engine, identity: str) -> Status:

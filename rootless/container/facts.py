@@ -46,7 +46,7 @@ class Preparation:
         self.network: Callable[[int], Any] | None = None
         self.link: network.Link | None = None
         self.cgroup: Any = None
-        self.preserve_fds = options.preserve_fds
+        self.preserve_fds = [*range(3, 3 + options.preserve_fds), *options.preserve_fd]
         self.descriptors: list[int] = []
 
     def close(self) -> None:

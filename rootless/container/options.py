@@ -37,7 +37,6 @@ UNSUPPORTED: dict[str, str] = {
     "cpu_rt_runtime": "realtime CPU limits exist with cgroup v1 only, which cannot be delegated to a user",
     "oom_kill_disable": "cgroup v2 has no such switch; leave it out, or raise --memory",
     "memory_swappiness": "swappiness exists with cgroup v1 only, which cannot be delegated to a user",
-    "preserve_fd": "single descriptors cannot be passed in this version; --preserve-fds N passes 3 to 2+N",
     "device_cgroup_rule": "device cgroup rules are not supported in rootless mode or in a user namespace",
     "gpus": "CDI devices are not available in this version; give the nodes with --device",
     "cgroups=split": "cgroups of a service are not available in this version; leave it out",
@@ -956,16 +955,8 @@ class _Reader:
                     f'invalid stream "{word}" for --attach - must be one of stdin, stdout, or stderr: invalid argument'
                 )
         o.preserve_fd = [int(fd) for fd in o.preserve_fd]
-        for fd in o.preserve_fd:
-            if fd < 3:
-                raise Usage(
-                    f"cannot preserve FD {fd}, consider using the passthrough log-driver "
-                    "to pass STDIO streams into the container: invalid argument",
-                    exit_code=126,
-                )
-            _check_passed(fd, "preserve-fd")
-        for fd in range(3, 3 + o.preserve_fds):
-            _check_passed(fd, "preserve-fds")
+        if o.preserve_fd or o.preserve_fds:
+            passed_descriptors(o.preserve_fds, o.preserve_fd)
 
     def _security(self, o: CreateOptions) -> None:
         if o.cap_add or o.cap_drop:
@@ -1307,16 +1298,28 @@ class _Reader:
         return self._duration(name, said, "30s")
 
 
-def _check_passed(fd: int, option: str) -> None:
-    try:
-        # The engine's own are not inheritable: one that is was handed over by the caller.
-        passed = os.get_inheritable(fd)
-    except OSError:
-        passed = False
-    if not passed:
-        raise Usage(
-            f"file descriptor {fd} is not available - the {option} option requires that file descriptors must be passed"
-        )
+def passed_descriptors(count: int, single: Iterable[int]) -> list[int]:
+    """The descriptors of --preserve-fds and --preserve-fd, all of which the caller has to have handed over."""
+    numbers = {fd: "preserve-fds" for fd in range(3, 3 + count)}
+    for fd in single:
+        if fd < 3:
+            raise Usage(
+                f"cannot preserve FD {fd}, consider using the passthrough log-driver "
+                "to pass STDIO streams into the container: invalid argument",
+                exit_code=126,
+            )
+        numbers[fd] = "preserve-fd"
+    for fd, option in numbers.items():
+        try:
+            # The engine's own are not inheritable: one that is was handed over by the caller.
+            passed = os.get_inheritable(fd)
+        except OSError:
+            passed = False
+        if not passed:
+            raise Usage(
+                f"file descriptor {fd} is not available - the {option} option requires that file descriptors must be passed"
+            )
+    return list(numbers)
 
 
 def _entrypoint(value: str | list[str]) -> list[str]:

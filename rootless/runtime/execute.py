@@ -35,7 +35,7 @@ from rootless.runtime.init import Plan, enter_process, reset_signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
 _ALL = (
@@ -71,8 +71,8 @@ class Execution:
         process: dict[str, Any],
         *,
         stdio: tuple[int, int, int] | None,
-        preserve_fds: int = 0,
-        in_root: Callable[[dict[str, Any]], None] | None = None,
+        preserve_fds: Sequence[int] = (),
+        in_root: Callable[[dict[str, Any]], object] | None = None,
         cache: str = "",
         move: Callable[[], None] | None = None,
     ) -> None:

@@ -42,7 +42,7 @@ from rootless.runtime import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from rootless.runtime.rootfs import Root
@@ -73,8 +73,8 @@ class Plan:
         idmap: IdMap | None,
         *,
         stdio: tuple[int, int, int] | None,
-        preserve_fds: int = 0,
-        in_root: Callable[[dict[str, Any]], None] | None = None,
+        preserve_fds: Sequence[int] = (),
+        in_root: Callable[[dict[str, Any]], object] | None = None,
         filter: bytes | None = None,
         filter_flags: int = 0,
         new_namespaces: frozenset[str] = frozenset(),
@@ -523,7 +523,9 @@ def enter_process(process: dict[str, Any], plan: Plan, *, slave: int = -1) -> No
     if stdio is not None:
         move_stdio(stdio)
     set_limits(process)  # after all that needs descriptors of its own: the limit may be lower than what is open
-    fs.close_range(3 + plan.preserve_fds, flags=4)  # CLOSE_RANGE_CLOEXEC: the channel tells of success by closing
+    fs.close_range(3, flags=4)  # CLOSE_RANGE_CLOEXEC: the channel tells of success by closing
+    for fd in plan.preserve_fds:
+        os.set_inheritable(fd, True)
     if plan.filter is not None and no_new_privs:
         load_filter(plan)
     execute(program, process["args"], environment)

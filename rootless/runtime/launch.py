@@ -34,7 +34,7 @@ from rootless.runtime.init import Init, Plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from rootless.runtime.rootfs import Root
@@ -75,8 +75,8 @@ class Launch:
         root: Root,
         *,
         stdio: tuple[int, int, int] | None,
-        preserve_fds: int = 0,
-        in_root: Callable[[dict[str, Any]], None] | None = None,
+        preserve_fds: Sequence[int] = (),
+        in_root: Callable[[dict[str, Any]], object] | None = None,
         cache: str = "",
         die_with_parent: bool = True,
         identity: str = "",

@@ -151,18 +151,31 @@ def test_proxy_variables(rootless: Engine) -> None:
 
 def test_preserved_descriptors(rootless: Engine, tmp_path: Path) -> None:
     (tmp_path / "f").write_text("through\n")
-    words = [*rootless.program, *HOST, "--preserve-fds", "2", *sh("head -n1 <&3; head -n1 <&4")]
-    script = 'exec "$@" 3<"$F" 4<"$F"'
-    result = subprocess.run(
-        ["sh", "-c", script, "sh", *words],
-        env={**rootless.env, "F": str(tmp_path / "f")},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert (result.returncode, result.stdout) == (0, "through\nthrough\n"), result.stderr
-    assert "--preserve-fd: " in rootless.fails(*HOST, "--preserve-fd", "3", "host", "true")
+    for option, script in (
+        ("--preserve-fds=2", "head -n1 <&3; head -n1 <&4; ls /proc/self/fd | wc -l"),
+        ("--preserve-fd=4", "head -n1 <&4; ls -d /proc/self/fd/3; ls /proc/self/fd | wc -l"),
+    ):
+        result = subprocess.run(
+            [
+                "sh",
+                "-c",
+                'exec "$@" 3<"$F" 4<"$F"',
+                "sh",
+                *rootless.program,
+                *HOST,
+                option,
+                *sh(script),
+            ],
+            env={**rootless.env, "F": str(tmp_path / "f")},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        lines = result.stdout.splitlines()
+        assert lines == (["through", "through", "6"] if "fds" in option else ["through", "5"]), (
+            result
+        )
 
 
 def test_privileged(rootless: Engine) -> None:

@@ -252,7 +252,8 @@ def test_health_checks() -> None:
         ("-v a:/y -v a:/y:ro", "/y: duplicate mount destination"),
         ("-v /etc/passwd:/x:O", "only work for directories"),
         ("--rm=false --rmi", "does not work without --rm"),
-        ("--preserve-fd 9", "--preserve-fd: single descriptors cannot be passed"),
+        ("--preserve-fd 9999", "file descriptor 9999 is not available - the preserve-fd option"),
+        ("--preserve-fd 2", "cannot preserve FD 2"),
         ("--preserve-fds 3", "is not available"),
     ],
 )  # fmt: skip
