@@ -12,7 +12,7 @@ packages="systemd-sysv systemd-resolved dbus-user-session libpam-systemd openssh
   linux-image-cloud-amd64 initramfs-tools zstd
   uidmap passt slirp4netns podman crun runc conmon netavark aardvark-dns fuse-overlayfs catatonit buildah
   python3 python3-pip python3-systemd python3-typer python3-rich python3-pyroute2 python3-zstandard python3-isal
-  busybox-static iproute2 procps curl strace"
+  python3-pytest python3-pytest-timeout busybox-static iproute2 procps curl strace sudo"
 
 debootstrap --variant=minbase trixie "$root" "$mirror"
 mount -t proc proc "$root/proc"
@@ -54,7 +54,11 @@ printf '[Match]\nName=e*\n[Network]\nDHCP=ipv4\n' >"$root/etc/systemd/network/10
 ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
 chroot "$root" systemctl enable --quiet systemd-networkd systemd-resolved ssh
 chroot "$root" systemctl mask --quiet apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer fstrim.timer \
+  dpkg-db-backup.timer man-db.timer systemd-tmpfiles-clean.timer podman.socket podman-auto-update.timer podman-clean-transient.service \
   systemd-networkd-wait-online.service getty@tty1.service
+mkdir -p "$root/etc/systemd/system-generators"
+ln -s /dev/null "$root/etc/systemd/system-generators/systemd-ssh-generator" # looks for a socket that is not there
+echo 'user ALL=(ALL) NOPASSWD: ALL' >"$root/etc/sudoers.d/user" # the tests of users without a session, and of delegation
 mkdir -p "$root/var/log/journal" "$root/etc/ssh/sshd_config.d"
 printf 'UseDNS no\nMaxSessions 100\nMaxStartups 100\nAcceptEnv *\n' >"$root/etc/ssh/sshd_config.d/test.conf"
 chroot "$root" ssh-keygen -A
