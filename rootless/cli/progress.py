@@ -31,7 +31,7 @@ class Bars(Reporter):
     """
 
     def __init__(self) -> None:
-        super().__init__(quiet=False)
+        super().__init__()
         self._lock = threading.Lock()
         self._live: Any = None
         self._open = 0

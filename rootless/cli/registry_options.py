@@ -119,4 +119,4 @@ def _lines() -> Reporter:
             say(f"Copying {kind} {digest}")
             return Progress()
 
-    return Lines(quiet=False)
+    return Lines()

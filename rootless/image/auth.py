@@ -5,18 +5,18 @@ containers-auth.json(5). Passwords are kept nowhere else and appear in no messag
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 from rootless import files, log, paths
+from rootless import quickjson as json
 from rootless.errors import NotFound, RootlessError, Usage
 from rootless.image import reference
 from rootless.image.registries import AUTH_FILE_HELPER
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 # The user name by which credential helpers mark an OAuth2 identity token.
 TOKEN_USER = "<token>"
@@ -24,16 +24,22 @@ _DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 _HELPER_TIMEOUT_S = 60
 
 
-@dataclass(frozen=True, repr=False)
 class Credentials:
-    username: str
-    password: str = ""
-    identity_token: str = ""
+    """What shows a registry who we are."""
+
+    __slots__ = ("identity_token", "password", "username")
+
+    def __init__(self, username: str, password: str = "", identity_token: str = "") -> None:
+        self.username = username
+        self.password = password
+        self.identity_token = identity_token
 
     def __repr__(self) -> str:
         return f"Credentials({self.username!r}, …)"
 
     def basic(self) -> str:
+        import base64
+
         return base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
 
@@ -233,6 +239,9 @@ def _decode(path: str, name: str, entry: dict[str, Any]) -> Credentials | None:
     text = entry.get("auth") or ""
     if not text and not token:
         return None
+    import base64
+    import binascii
+
     try:
         user, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError, TypeError) as error:
@@ -337,9 +346,15 @@ class _edit:
                 shown: object = self._document
                 if self.path.endswith("/.dockercfg"):
                     shown = self._document["auths"]
-                files.write_atomic(self.path, (json.dumps(shown, indent="\t") + "\n").encode())
+                files.write_atomic(self.path, (_pretty(shown) + "\n").encode())
         finally:
             self._lock.release()
+
+
+def _pretty(document: object) -> str:
+    import json
+
+    return json.dumps(document, indent="\t")
 
 
 def warn_if_lost() -> None:

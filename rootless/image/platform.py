@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 from rootless.errors import NotFound, Usage
 from rootless.oci.manifest import Descriptor, Index
@@ -35,11 +34,15 @@ _X86_LEVELS = (
 _ARM_VARIANTS = ("v8", "v7", "v6", "v5")
 
 
-@dataclass(frozen=True)
 class Platform:
-    os: str
-    architecture: str
-    variant: str = ""
+    """An operating system and a processor."""
+
+    __slots__ = ("architecture", "os", "variant")
+
+    def __init__(self, os: str, architecture: str, variant: str = "") -> None:
+        self.os = os
+        self.architecture = architecture
+        self.variant = variant
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)

@@ -5,17 +5,18 @@ containers-policy.json(5). Read strictly: a word that is not understood refuses 
 
 from __future__ import annotations
 
-import base64
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
 
 from rootless import files, log, paths
 from rootless.errors import InvalidReference, PolicyError, RootlessError
-from rootless.image import reference, signatures
+from rootless.image import reference
 from rootless.image.reference import Reference
 from rootless.oci.document import parse_object
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
 
 _SYSTEM = "/etc/containers/policy.json"
 _REQUIREMENT_KEYS = {
@@ -47,18 +48,27 @@ _IDENTITY_KEYS = {
 }
 
 
-@dataclass(frozen=True)
 class Candidate:
     """An image that asks to be let in."""
 
-    transport: str
-    # Full names or absolute paths, most specific first.
-    scopes: list[str]
-    # What the user called it; transports of files have none.
-    identity: Reference | None
-    digest: str
-    # Fetches the signatures only where a rule wants them.
-    signatures: Callable[[], Iterable[bytes]]
+    __slots__ = ("digest", "identity", "scopes", "signatures", "transport")
+
+    def __init__(
+        self,
+        transport: str,
+        scopes: list[str],
+        identity: Reference | None,
+        digest: str,
+        signatures: Callable[[], Iterable[bytes]],
+    ) -> None:
+        self.transport = transport
+        # Full names or absolute paths, most specific first.
+        self.scopes = scopes
+        # What the user called it; transports of files have none.
+        self.identity = identity
+        self.digest = digest
+        # Fetches the signatures only where a rule wants them.
+        self.signatures = signatures
 
 
 class Policy:
@@ -100,6 +110,8 @@ class Policy:
     def _check_signed(
         self, candidate: Candidate, rule: dict[str, Any], where: str, name: str
     ) -> None:
+        from rootless.image import signatures
+
         keyrings = _keyrings(rule, self.path)
         reasons: list[str] = []
         for signature in candidate.signatures():
@@ -143,7 +155,7 @@ def user_path() -> str:
 
 
 def docker_scopes(ref: Reference) -> list[str]:
-    return signatures.scopes(ref)
+    return reference.scopes(ref)
 
 
 def path_scopes(path: str, tag: str = "") -> list[str]:
@@ -212,6 +224,8 @@ def _check_identity(identity: object, where: str) -> None:
 
 def _keyrings(rule: dict[str, Any], path: str) -> list[bytes]:
     if "keyData" in rule:
+        import base64
+
         try:
             return [base64.b64decode(rule["keyData"], validate=True)]
         except (ValueError, TypeError):

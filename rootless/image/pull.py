@@ -10,13 +10,11 @@ only the name that was asked for is given to the image (security case 38).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from rootless import log
 from rootless.errors import NotFound, RegistryError, RootlessError, Usage
 from rootless.image import platform as platforms
-from rootless.image import policy, reference, registries, signatures
+from rootless.image import policy, reference, registries
 from rootless.image.intake import IncomingLayer, Intake
 from rootless.image.parallel import run_all
 from rootless.image.platform import Platform
@@ -28,29 +26,51 @@ from rootless.image.store import Image, ImageStore, ImageUnknown
 from rootless.oci.document import CONFIG_MAX_BYTES
 from rootless.oci.manifest import Descriptor, Index, Manifest
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
 ALWAYS, MISSING, NEVER, NEWER = "always", "missing", "never", "newer"
 # As many as podman opens; unpacking is limited by the processors, see Intake.slots.
 _FETCHERS = 6
 _BUFFER_BYTES = 1 << 20
 
 
-@dataclass
 class PullOptions:
-    policy: str = MISSING
-    # None: this machine's, and any image that is already here.
-    platform: Platform | None = None
-    access: Access = field(default_factory=Access)
+    """Whether and for which platform to pull."""
+
+    __slots__ = ("access", "platform", "policy")
+
+    def __init__(
+        self,
+        policy: str = MISSING,
+        platform: Platform | None = None,
+        access: Access | None = None,
+    ) -> None:
+        self.policy = policy
+        # None: this machine's, and any image that is already here.
+        self.platform = platform
+        self.access = access or Access()
 
 
-@dataclass
 class Found:
     """A manifest that a registry has under a name."""
 
-    name: Reference
-    endpoint: Endpoint
-    registry: Registry
-    document: Manifest | Index
-    digest: str
+    __slots__ = ("digest", "document", "endpoint", "name", "registry")
+
+    def __init__(
+        self,
+        name: Reference,
+        endpoint: Endpoint,
+        registry: Registry,
+        document: Manifest | Index,
+        digest: str,
+    ) -> None:
+        self.name = name
+        self.endpoint = endpoint
+        self.registry = registry
+        self.document = document
+        self.digest = digest
 
 
 def ensure_image(
@@ -212,7 +232,7 @@ def fetch(
             policy.docker_scopes(found.name),
             found.name,
             digest,
-            lambda: signatures.load_all(found.name, digest, session.transport),
+            lambda: _signatures(found.name, digest, session),
         )
     )
     document.check_image(what)
@@ -251,6 +271,12 @@ def fetch(
         wanted = options.platform or platforms.host()
         log.warn(f"image platform ({theirs}) does not match the expected platform ({wanted})")
     return image
+
+
+def _signatures(name: Reference, digest: str, session: Session) -> Iterable[bytes]:
+    from rootless.image import signatures
+
+    return signatures.load_all(name, digest, session.transport)
 
 
 class _Fetch:

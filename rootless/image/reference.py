@@ -140,6 +140,23 @@ def candidates(reference: Reference) -> list[Reference]:
     return [reference.with_domain("localhost"), reference.with_domain(DEFAULT_DOMAIN)]
 
 
+def scopes(ref: Reference) -> list[str]:
+    """Return the scopes that cover an image, most specific first, wildcards for subdomains last."""
+    name = ref.name
+    found = [str(ref.with_default_tag())]
+    while True:
+        found.append(name)
+        parent, slash, _ = name.rpartition("/")
+        if not slash:
+            break
+        name = parent
+    host = ref.domain.partition(":")[0]
+    while "." in host:
+        host = host.partition(".")[2]
+        found.append(f"*.{host}")
+    return found
+
+
 def split_transport(text: str) -> tuple[str, str]:
     """Split `transport:rest`; the transport is empty where the text is a plain name.
 

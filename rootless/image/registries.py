@@ -6,14 +6,16 @@ containers-registries.conf(5), containers-registries.conf.d(5). Read once per co
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 from rootless import files, paths
 from rootless.errors import InvalidReference, NotFound, PolicyError, RootlessError, Usage
 from rootless.image import reference
 from rootless.image.reference import Reference
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 ENFORCING, PERMISSIVE, DISABLED = "enforcing", "permissive", "disabled"
 AUTH_FILE_HELPER = "containers-auth.json"
@@ -21,23 +23,37 @@ _SYSTEM = "/etc/containers"
 _PULL_FROM_MIRROR = ("", "all", "digest-only", "tag-only")
 
 
-@dataclass(frozen=True)
 class Mirror:
-    location: str
-    insecure: bool = False
-    pull_from_mirror: str = ""
+    """One [[registry.mirror]] table."""
+
+    __slots__ = ("insecure", "location", "pull_from_mirror")
+
+    def __init__(self, location: str, insecure: bool = False, pull_from_mirror: str = "") -> None:
+        self.location = location
+        self.insecure = insecure
+        self.pull_from_mirror = pull_from_mirror
 
 
-@dataclass(frozen=True)
 class Registry:
     """One [[registry]] table."""
 
-    prefix: str
-    location: str = ""
-    insecure: bool = False
-    blocked: bool = False
-    mirrors: tuple[Mirror, ...] = ()
-    mirror_by_digest_only: bool = False
+    __slots__ = ("blocked", "insecure", "location", "mirror_by_digest_only", "mirrors", "prefix")
+
+    def __init__(
+        self,
+        prefix: str,
+        location: str = "",
+        insecure: bool = False,
+        blocked: bool = False,
+        mirrors: tuple[Mirror, ...] = (),
+        mirror_by_digest_only: bool = False,
+    ) -> None:
+        self.prefix = prefix
+        self.location = location
+        self.insecure = insecure
+        self.blocked = blocked
+        self.mirrors = mirrors
+        self.mirror_by_digest_only = mirror_by_digest_only
 
     def match_length(self, name: str) -> int:
         """Return how much of a full name the prefix covers; -1 where it does not match."""
@@ -51,34 +67,42 @@ class Registry:
         return -1
 
 
-@dataclass(frozen=True)
 class Endpoint:
     """One address to try: the reference as the registry knows it."""
 
-    reference: Reference
-    insecure: bool = False
-    is_mirror: bool = False
+    __slots__ = ("insecure", "is_mirror", "reference")
+
+    def __init__(
+        self, reference: Reference, insecure: bool = False, is_mirror: bool = False
+    ) -> None:
+        self.reference = reference
+        self.insecure = insecure
+        self.is_mirror = is_mirror
 
 
-@dataclass(frozen=True)
 class Resolution:
     """The full names that a user's name may mean, to be tried in order."""
 
-    candidates: list[Reference]
-    note: str = ""
-    # A choice made at a prompt is remembered once its pull has succeeded.
-    remember: bool = False
+    __slots__ = ("candidates", "note", "remember")
+
+    def __init__(self, candidates: list[Reference], note: str = "", remember: bool = False) -> None:
+        self.candidates = candidates
+        self.note = note
+        # A choice made at a prompt is remembered once its pull has succeeded.
+        self.remember = remember
 
 
-@dataclass
 class Registries:
-    search: list[str] = field(default_factory=list)
-    search_origin: str = f"{_SYSTEM}/registries.conf"
-    short_name_mode: str = ENFORCING
-    helpers: list[str] = field(default_factory=lambda: [AUTH_FILE_HELPER])
-    aliases: dict[str, str] = field(default_factory=dict)
-    alias_origin: dict[str, str] = field(default_factory=dict)
-    tables: dict[str, Registry] = field(default_factory=dict)
+    """All of registries.conf."""
+
+    def __init__(self) -> None:
+        self.search: list[str] = []
+        self.search_origin = f"{_SYSTEM}/registries.conf"
+        self.short_name_mode = ENFORCING
+        self.helpers = [AUTH_FILE_HELPER]
+        self.aliases: dict[str, str] = {}
+        self.alias_origin: dict[str, str] = {}
+        self.tables: dict[str, Registry] = {}
 
     def find(self, ref: Reference) -> Registry | None:
         """Return the [[registry]] table with the longest matching prefix."""

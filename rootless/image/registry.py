@@ -7,19 +7,15 @@ size that was asked for, and every wait has an end.
 from __future__ import annotations
 
 import io
-import json
-import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import IO, Any, TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from rootless import log
+from rootless import quickjson as json
 from rootless.errors import RegistryError
 from rootless.image.auth import Credentials
-from rootless.image.transport import Body, ConnectionFailed, Response, Transport
+from rootless.image.transport import ConnectionFailed, Response, Transport
 from rootless.oci.digest import hasher, is_digest
 from rootless.oci.document import MANIFEST_MAX_BYTES, BadDocument, parse_object
 from rootless.oci.manifest import (
@@ -43,7 +39,14 @@ _RETRY_AFTER_MAX_S = 60.0
 _BACK_OFF_MAX_S = 30.0
 _CHUNK_BYTES = 64 << 20
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import IO, Any, TypeVar
+
+    from rootless.image.transport import Body
+
+    T = TypeVar("T")
 
 
 class AuthError(RegistryError):
@@ -72,12 +75,13 @@ class Retry:
         if attempt >= self.count or not is_transient(error):
             return False
         wait = getattr(error, "retry_after_s", None)
-        if wait is None:
+        if wait is None and self.delay_s is not None:
+            wait = self.delay_s
+        elif wait is None:
+            import random
+
             # Jitter keeps many clients of one fallen registry from coming back in step.
-            wait = (
-                self.delay_s if self.delay_s is not None else min(_BACK_OFF_MAX_S, 0.5 * 2**attempt)
-            )
-            wait *= 0.75 + random.random() / 2 if self.delay_s is None else 1  # noqa: S311 - spread, not secrecy
+            wait = min(_BACK_OFF_MAX_S, 0.5 * 2**attempt) * random.uniform(0.75, 1.25)
         log.info(f"{error}; trying again in {wait:.1f} s")
         self._sleep(wait)
         return True
@@ -111,21 +115,29 @@ def is_transient(error: RegistryError) -> bool:
     return False
 
 
-@dataclass(frozen=True)
 class Challenge:
-    """One WWW-Authenticate header."""
+    """One challenge of a WWW-Authenticate header."""
 
-    scheme: str
-    parameters: dict[str, str]
+    __slots__ = ("parameters", "scheme")
+
+    def __init__(self, scheme: str, parameters: dict[str, str]) -> None:
+        self.scheme = scheme
+        self.parameters = parameters
 
 
-@dataclass(frozen=True)
 class SearchResult:
-    name: str
-    description: str
-    stars: int
-    official: bool
-    automated: bool
+    """One repository that a search found."""
+
+    __slots__ = ("automated", "description", "name", "official", "stars")
+
+    def __init__(
+        self, name: str, description: str, stars: int, official: bool, automated: bool
+    ) -> None:
+        self.name = name
+        self.description = description
+        self.stars = stars
+        self.official = official
+        self.automated = automated
 
 
 class Registry:

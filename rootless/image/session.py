@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from rootless.errors import Usage
 from rootless.image import auth, policy, registries
@@ -13,19 +11,32 @@ from rootless.image.registries import Endpoint, Registries
 from rootless.image.registry import Registry, Retry
 from rootless.image.transport import Transport
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-@dataclass
+
 class Access:
     """The options that all commands have which talk to registries."""
 
-    authfile: str = ""
-    credentials: auth.Credentials | None = None
-    cert_dir: str = ""
-    # None: as registries.conf says.
-    tls_verify: bool | None = None
-    retry: int = 3
-    retry_delay_s: float | None = None
-    signature_policy: str = ""
+    def __init__(
+        self,
+        authfile: str = "",
+        credentials: auth.Credentials | None = None,
+        cert_dir: str = "",
+        tls_verify: bool | None = None,
+        retry: int = 3,
+        retry_delay_s: float | None = None,
+        signature_policy: str = "",
+    ) -> None:
+        self.authfile = authfile
+        self.credentials = credentials
+        self.cert_dir = cert_dir
+        # None: as registries.conf says.
+        self.tls_verify = tls_verify
+        self.retry = retry
+        self.retry_delay_s = retry_delay_s
+        self.signature_policy = signature_policy
 
 
 class Session:
@@ -93,13 +104,12 @@ class Session:
         self.close()
 
 
-@dataclass
 class Reporter:
     """Takes the news of a transfer; this one keeps quiet. `blob` and its answers are called from many threads."""
 
-    # Asks for one of several registries; None where nobody can be asked.
-    choose: Callable[[str, list[str]], int] | None = None
-    quiet: bool = field(default=True)
+    def __init__(self) -> None:
+        # Asks for one of several registries; None where nobody can be asked.
+        self.choose: Callable[[str, list[str]], int] | None = None
 
     def say(self, line: str) -> None:
         """Tell a line of progress."""

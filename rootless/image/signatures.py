@@ -7,9 +7,6 @@ only; no word of a payload is read before gpg has accepted it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote, urlsplit
 
 from rootless import paths
@@ -20,18 +17,25 @@ from rootless.image.transport import Transport
 from rootless.oci.digest import is_digest
 from rootless.oci.document import parse_object
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
 _TYPE = "atomic container signature"
 _SIGNATURE_MAX_BYTES = 4 << 20
 _SIGNATURES_MAX = 64
 _SYSTEM_REGISTRIES_D = "/etc/containers/registries.d"
 
 
-@dataclass(frozen=True)
 class Claim:
     """What an accepted signature says: this manifest is that image."""
 
-    digest: str
-    identity: Reference
+    __slots__ = ("digest", "identity")
+
+    def __init__(self, digest: str, identity: Reference) -> None:
+        self.digest = digest
+        self.identity = identity
 
 
 def load_all(ref: Reference, digest: str, transport: Transport) -> Iterator[bytes]:
@@ -72,7 +76,8 @@ def lookaside(ref: Reference, *, staging: bool = False) -> str:
     """Return the base URL of an image's signature storage, as registries.d says; the user's own by default."""
     config = _registries_d()
     found = next(
-        (config["docker"][scope] for scope in scopes(ref) if scope in config["docker"]), None
+        (config["docker"][scope] for scope in reference.scopes(ref) if scope in config["docker"]),
+        None,
     )
     if found is None:
         found = config["default-docker"]
@@ -85,23 +90,6 @@ def lookaside(ref: Reference, *, staging: bool = False) -> str:
             if found.get(key):
                 return str(found[key])
     return str(found.get("lookaside") or found.get("sigstore") or "")
-
-
-def scopes(ref: Reference) -> list[str]:
-    """Return the scopes that cover an image, most specific first, wildcards for subdomains last."""
-    name = ref.name
-    found = [str(ref.with_default_tag())]
-    while True:
-        found.append(name)
-        parent, slash, _ = name.rpartition("/")
-        if not slash:
-            break
-        name = parent
-    host = ref.domain.partition(":")[0]
-    while "." in host:
-        host = host.partition(".")[2]
-        found.append(f"*.{host}")
-    return found
 
 
 def verify(signature: bytes, keyrings: list[bytes]) -> Claim:

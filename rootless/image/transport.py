@@ -6,28 +6,30 @@ secret goes to the host it was made for and to no other; a redirect leads to htt
 
 from __future__ import annotations
 
-import http.client
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
-from typing import IO, TYPE_CHECKING
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import rootless
 from rootless import paths
 from rootless.errors import RegistryError, RootlessError
+from rootless.image.http import BadAnswer, Connection, CutOff
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable, Mapping
+    from typing import IO, Any
+    from urllib.parse import SplitResult
+
+    Body = bytes | IO[bytes] | None
 
 STALL_TIMEOUT_S = 60.0
 CONNECT_TIMEOUT_S = 30.0
 _MAX_REDIRECTS = 8
 _SEND_BYTES = 4 << 20
 _CERT_ROOTS = ("/etc/containers/certs.d", "/etc/docker/certs.d")
-
-Body = bytes | IO[bytes] | None
 
 
 class ConnectionFailed(RegistryError):
@@ -43,37 +45,34 @@ class Response:
 
     def __init__(
         self,
-        raw: http.client.HTTPResponse,
-        sock: socket.socket,
+        connection: Connection,
+        status: int,
+        headers: list[tuple[str, str]],
         url: str,
         release: Callable[[bool], None],
     ) -> None:
-        self._raw = raw
-        self._sock = sock
+        self._connection = connection
+        self._headers = headers
         self._release: Callable[[bool], None] | None = release
         self.url = url
-        self.status = raw.status
-        self.length = raw.length
+        self.status = status
+        self.length = connection.length
 
     def header(self, name: str, default: str = "") -> str:
-        return self._raw.getheader(name) or default
+        found = self.headers(name)
+        return found[0] if found else default
 
     def headers(self, name: str) -> list[str]:
-        return self._raw.headers.get_all(name) or []
+        name = name.lower()
+        return [value for one, value in self._headers if one == name]
 
     def readinto(self, buffer: memoryview) -> int:
         """Read some bytes; 0 is the end, and an end before Content-Length a ConnectionFailed."""
         try:
-            count = self._raw.readinto(buffer)
-        except (OSError, http.client.HTTPException) as error:
+            return self._connection.readinto(buffer)
+        except (OSError, BadAnswer, CutOff) as error:
             self.abort()
             raise _broken(self.url, error) from error
-        if not count and self._raw.length:
-            self.abort()
-            raise ConnectionFailed(
-                f"{_place(self.url)}: connection cut off with {self._raw.length} bytes to come"
-            )
-        return count
 
     def read(self, limit: int) -> bytes:
         """Read a whole body of at most `limit` bytes."""
@@ -82,14 +81,14 @@ class Response:
             raise RegistryError(
                 f"{_place(self.url)}: answer of {self.length} bytes exceeds the limit of {limit}"
             )
-        data = bytearray(limit + 1)
-        view, filled = memoryview(data), 0
-        while filled <= limit:
-            count = self.readinto(view[filled : filled + 65536])
+        data = bytearray()
+        view = memoryview(bytearray(min(limit + 1, 65536)))
+        while len(data) <= limit:
+            count = self.readinto(view)
             if not count:
                 self.close()
-                return bytes(view[:filled])
-            filled += count
+                return bytes(data)
+            data += view[:count]
         self.abort()
         raise RegistryError(f"{_place(self.url)}: answer exceeds the limit of {limit} bytes")
 
@@ -97,12 +96,12 @@ class Response:
         release, self._release = self._release, None
         if release is not None:
             # Only a body read to its end leaves the connection fit for another request.
-            release(self._raw.isclosed() and not self._raw.will_close)
+            release(self._connection.is_idle)
 
     def interrupt(self) -> None:
         """Wake a thread that waits for this answer; for it the connection is broken."""
         try:
-            self._sock.shutdown(socket.SHUT_RDWR)
+            self._connection.sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
 
@@ -115,7 +114,7 @@ class Response:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.abort() if self.length not in (0, None) else self.close()
+        self.close()
 
 
 class Transport:
@@ -133,7 +132,7 @@ class Transport:
         self._timeout_s = timeout_s
         self._env = os.environ if environ is None else environ
         self._user_agent = user_agent or f"rootless/{rootless.__version__}"
-        self._idle: dict[tuple[str, str, bool], list[http.client.HTTPConnection]] = {}
+        self._idle: dict[tuple[str, str, bool], list[Connection]] = {}
         self._contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
         self._lock = threading.Lock()
 
@@ -182,7 +181,7 @@ class Transport:
                 raise RegistryError(
                     f"{_place(url)}: redirects a {method} request, which cannot be followed"
                 )
-            response.abort() if response.length else response.close()
+            response.close()
             url = urljoin(url, target)
         raise RegistryError(f"{_place(url)}: more than {_MAX_REDIRECTS} redirects")
 
@@ -214,33 +213,23 @@ class Transport:
             if proxy.username:
                 headers = {**headers, "Proxy-Authorization": _proxy_basic(proxy)}
         url = parts.geturl()
+        lines = [("Host", parts.netloc), ("Accept-Encoding", "identity"), *headers.items()]
+        if body is not None or method in ("POST", "PUT", "PATCH"):
+            size = length if length is not None else len(body) if isinstance(body, bytes) else 0
+            lines.append(("Content-Length", str(size)))
         while True:
             connection, reused = self._connection(key, parts, insecure, cert_host, proxy)
             try:
-                connection.putrequest(method, path, skip_accept_encoding=True)
-                connection.putheader("Accept-Encoding", "identity")
-                for name, value in headers.items():
-                    connection.putheader(name, value)
-                if body is not None or method in ("POST", "PUT", "PATCH"):
-                    size = (
-                        length
-                        if length is not None
-                        else len(body)
-                        if isinstance(body, bytes)
-                        else 0
-                    )
-                    connection.putheader("Content-Length", str(size))
-                connection.endheaders()
+                connection.request(method, path, lines)
                 if isinstance(body, bytes):
-                    connection.send(body)
+                    connection.sock.sendall(body)
                 elif body is not None:
                     _send_file(connection, body, length or 0, sent or (lambda _: None))
-                sock = connection.sock  # given to the answer where it is the connection's last
-                raw = connection.getresponse()
-            except (OSError, http.client.HTTPException, ValueError) as error:
+                status, answered = connection.response(method)
+            except (OSError, BadAnswer, CutOff) as error:
                 connection.close()
                 # A server may close an idle connection at any time; that is no failure of this request.
-                stale = isinstance(error, (ConnectionError, http.client.RemoteDisconnected))
+                stale = isinstance(error, (ConnectionError, CutOff)) and not connection.answered
                 if reused and stale and (body is None or isinstance(body, bytes)):
                     continue
                 raise _broken(url, error) from error
@@ -251,11 +240,9 @@ class Transport:
                 with self._lock:
                     self._idle.setdefault(key, []).append(connection)
             else:
-                # The response holds the socket's file as well: both must go for the socket to close.
-                raw.close()
                 connection.close()
 
-        return Response(raw, sock, url, release)
+        return Response(connection, status, answered, url, release)
 
     def _connection(
         self,
@@ -264,7 +251,7 @@ class Transport:
         insecure: bool,
         cert_host: str,
         proxy: SplitResult | None,
-    ) -> tuple[http.client.HTTPConnection, bool]:
+    ) -> tuple[Connection, bool]:
         with self._lock:
             idle = self._idle.get(key)
             if idle:
@@ -272,27 +259,28 @@ class Transport:
         host = parts.hostname or ""
         port = parts.port or (443 if parts.scheme == "https" else 80)
         to_host, to_port = (proxy.hostname or "", proxy.port or 3128) if proxy else (host, port)
-        connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            context = self._context(cert_host, insecure)
-            connection = http.client.HTTPSConnection(
-                to_host, to_port, timeout=CONNECT_TIMEOUT_S, context=context
-            )
-            if proxy:
-                tunnel_headers = {}
-                if proxy.username:
-                    tunnel_headers["Proxy-Authorization"] = _proxy_basic(proxy)
-                connection.set_tunnel(host, port, headers=tunnel_headers)
-        else:
-            connection = http.client.HTTPConnection(to_host, to_port, timeout=CONNECT_TIMEOUT_S)
-        connection.blocksize = 1 << 20
         try:
-            connection.connect()
+            # Bytes, because a string would load the codec of international names.
+            address: Any = to_host.encode("ascii" if to_host.isascii() else "idna")
+            sock = socket.create_connection((address, to_port), CONNECT_TIMEOUT_S)
         except OSError as error:
-            connection.close()
             raise _unreachable(parts, error, proxy) from error
-        connection.sock.settimeout(self._timeout_s)
-        return connection, False
+        try:
+            if parts.scheme == "https":
+                if proxy:
+                    _open_tunnel(sock, host, port, proxy)
+                sock = self._context(cert_host, insecure).wrap_socket(sock, server_hostname=host)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.settimeout(self._timeout_s)
+        except (OSError, BadAnswer, CutOff) as error:
+            sock.close()
+            if isinstance(error, OSError):
+                raise _unreachable(parts, error, proxy) from error
+            raise _broken(parts.geturl(), error) from error
+        except BaseException:
+            sock.close()
+            raise
+        return Connection(sock), False
 
     def _context(self, host: str, insecure: bool) -> ssl.SSLContext:
         with self._lock:
@@ -304,11 +292,13 @@ class Transport:
     def _make_context(self, host: str, insecure: bool) -> ssl.SSLContext:
         import ssl
 
-        context = ssl.create_default_context()
-        context.set_alpn_protocols(["http/1.1"])
         if insecure:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
+        else:
+            context = ssl.create_default_context()
+        context.set_alpn_protocols(["http/1.1"])
         directory = self._cert_dir or find_certs(host)
         if not directory:
             return context
@@ -348,9 +338,10 @@ class Transport:
             else ("HTTP_PROXY", "http_proxy")
         )
         value = next((env[name] for name in names if env.get(name)), "")
-        host = parts.hostname or ""
-        if not value or is_exempt(
-            host, parts.port, env.get("NO_PROXY") or env.get("no_proxy") or ""
+        if not value:
+            return None
+        if is_exempt(
+            parts.hostname or "", parts.port, env.get("NO_PROXY") or env.get("no_proxy") or ""
         ):
             return None
         proxy = urlsplit(value if "://" in value else f"http://{value}")
@@ -421,20 +412,30 @@ def _checked(url: str, insecure: bool) -> SplitResult:
     return parts
 
 
+def _open_tunnel(sock: socket.socket, host: str, port: int, proxy: SplitResult) -> None:
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    headers = [("Host", place)]
+    if proxy.username:
+        headers.append(("Proxy-Authorization", _proxy_basic(proxy)))
+    connection = Connection(sock)
+    connection.request("CONNECT", place, headers)
+    # As a HEAD's, its answer has no body: what follows is the other end's.
+    status, _ = connection.response("HEAD")
+    if status != 200:
+        raise OSError(0, f"the proxy answered {status}")
+
+
 def _send_file(
-    connection: http.client.HTTPConnection,
-    body: IO[bytes],
-    length: int,
-    sent: Callable[[int], None],
+    connection: Connection, body: IO[bytes], length: int, sent: Callable[[int], None]
 ) -> None:
     sock = connection.sock
     plain = type(sock) is socket.socket
     while length > 0:
         if plain:
-            count = sock.sendfile(body, body.tell(), min(length, _SEND_BYTES))
+            count = sock.sendfile(body, body.tell(), min(length, _SEND_BYTES)) or 0
         else:
             data = body.read(min(length, 1 << 18))
-            connection.send(data)
+            sock.sendall(data)
             count = len(data)
         if not count:
             raise ConnectionError("the file to send is shorter than it was")
@@ -480,10 +481,10 @@ def _broken(url: str, error: Exception) -> ConnectionFailed:
         reason = "no data for too long"
     elif isinstance(error, OSError):
         reason = error.strerror or str(error) or "connection lost"
-    elif isinstance(error, http.client.IncompleteRead):
+    elif isinstance(error, CutOff):
         reason = "connection cut off"
     else:
-        reason = f"not an HTTP answer ({type(error).__name__})"
+        reason = f"not an HTTP answer: {error}"
     return ConnectionFailed(f"{_place(url)}: {reason}")
 
 

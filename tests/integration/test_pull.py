@@ -245,9 +245,9 @@ def test_130_layers(rootless: Engine, fake: FakeRegistry) -> None:
 
 
 def test_layers_are_fetched_once(rootless: Engine, fake: FakeRegistry) -> None:
-    base = layer(77)
-    fake.add_manifest("a", Made(fake, base, layer(78)).document, "1")
-    fake.add_manifest("a", Made(fake, base, layer(79)).document, "2")
+    base = layer(2077)
+    fake.add_manifest("a", Made(fake, base, layer(2078)).document, "1")
+    fake.add_manifest("a", Made(fake, base, layer(2079)).document, "2")
     rootless.ok("pull", "-q", PLAIN, f"{fake.host}/a:1")
     fake.requests.clear()
     rootless.ok("pull", "-q", PLAIN, f"{fake.host}/a:2")
