@@ -8,12 +8,13 @@ in them. With the last line the router goes, and the namespaces with it.
 from __future__ import annotations
 
 import errno
-import json
 import os
-import socket
 
+from rootless import quickjson as json
 from rootless.errors import Conflict, RootlessError, SetupError
 from rootless.files import Lock, make_private_dir
+from rootless.linux import signal
+from rootless.linux import sockets as socket
 from rootless.linux.fs import close_range
 from rootless.linux.idmap import IdMap, write_id_maps
 from rootless.linux.prctl import set_name, set_title
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     Document = dict[str, Any]
 
 _MESSAGE = 1 << 20
+_FDS = 64  # room for the descriptors of a message, in bytes
 _TRIES = 5
 
 
@@ -121,14 +123,15 @@ class Line:
         if self.socket is None:
             raise ConnectionError("no line to the router")
         if fds:
-            socket.send_fds(self.socket, [json.dumps(request).encode()], list(fds))
+            self.socket.sendmsg([json.dumps(request).encode()], socket.rights(fds))
         else:
             self.socket.send(json.dumps(request).encode())
 
     def receive(self) -> tuple[Document, list[int]]:
         if self.socket is None:
             raise ConnectionError("no line to the router")
-        data, fds, _, _ = socket.recv_fds(self.socket, _MESSAGE, 4, socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, _, _ = self.socket.recvmsg(_MESSAGE, _FDS, socket.MSG_CMSG_CLOEXEC)
+        fds = socket.descriptors(ancillary)
         if not data:
             raise EOFError
         return json.loads(data), fds
@@ -262,15 +265,15 @@ def _become_router(
         os.setresuid(0, 0, 0)
     if os.fork():
         os._exit(0)
-    import signal
-
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     userns = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     netns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     kept = [listener.fileno(), userns, netns, channel.fileno()]
-    listener = socket.socket(fileno=os.dup(listener.fileno()))
+    listener = socket.socket(
+        listener.family, listener.type, listener.proto, fileno=os.dup(listener.fileno())
+    )
     kept.append(listener.fileno())
     _close_others(kept)
     null = os.open("/dev/null", os.O_RDWR)
@@ -283,7 +286,7 @@ def _become_router(
     from slirp.bridge import Router
 
     lock = Lock(f"{paths.run_networks}/lock", block=False)
-    router = Router(listener, userns, netns, nft, lock.acquire)
+    router = Router(listener, userns, netns, nft, lock)
     channel.send(b"serving")
     channel.close()
     router.serve()

@@ -20,16 +20,14 @@ them.
 
 from __future__ import annotations
 
-import array
 import errno
-import json
 import os
 import select
-import socket
-import stat
 import struct
 
+from rootless import quickjson as json
 from rootless.errors import Conflict, RootlessError
+from rootless.linux import sockets as socket
 from rootless.linux.sched import CLONE_NEWNET, setns
 from slirp import dns, firewall
 from slirp.ipam import Subnet, allocate
@@ -50,6 +48,7 @@ if TYPE_CHECKING:
 
 
 _MESSAGE = 1 << 20
+_FDS = 64  # room for the descriptors of a message, in bytes
 _DOOR_TABLE = 1000  # routing tables and marks of doors begin here
 _MTU = 65520  # what pasta gives its interface: a bridge behind it should not need smaller packets
 _METRIC = 100
@@ -190,7 +189,8 @@ class Router:
         client = self.clients[fd]
         fds: list[int] = []
         try:
-            data, fds, _, _ = socket.recv_fds(client, _MESSAGE, 4, socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, _, _ = client.recvmsg(_MESSAGE, _FDS, socket.MSG_CMSG_CLOEXEC)
+            fds = socket.descriptors(ancillary)
         except (ConnectionError, BlockingIOError):
             data = b""
         if not data:
@@ -222,11 +222,8 @@ class Router:
         client = self.clients.get(fd)
         if client is None:
             return
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds).tobytes())]
         try:
-            client.sendmsg(
-                [json.dumps(message).encode()], ancillary if fds else [], socket.MSG_DONTWAIT
-            )
+            client.sendmsg([json.dumps(message).encode()], socket.rights(fds), socket.MSG_DONTWAIT)
         except OSError:
             self._drop(fd)
 
@@ -889,7 +886,12 @@ def _serve_stream(client: socket.socket, networks: list[dns.Names]) -> None:
             data = dns.failure(question)
             for server in [server for network in networks for server in network.upstream]:
                 try:
-                    with socket.create_connection((server, DNS_PORT), 3) as upstream:
+                    family = socket.AF_INET6 if ":" in server else socket.AF_INET
+                    with socket.socket(
+                        family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC
+                    ) as upstream:
+                        upstream.settimeout(3)
+                        upstream.connect((server, DNS_PORT))
                         upstream.sendall(struct.pack("!H", len(question)) + question)
                         data = _read_framed(upstream) or data
                     break
@@ -933,10 +935,3 @@ def _sysctl(name: str, value: str) -> None:
         os.write(fd, value.encode())
     finally:
         os.close(fd)
-
-
-def is_socket(path: str) -> bool:
-    try:
-        return stat.S_ISSOCK(os.lstat(path).st_mode)
-    except OSError:
-        return False

@@ -13,10 +13,10 @@ from __future__ import annotations
 import errno
 import os
 import select
-import signal
-import socket
 import time
 
+from rootless.linux import signal
+from rootless.linux import sockets as socket
 from rootless.linux.fs import close_range
 from rootless.linux.prctl import set_name, set_title
 from rootless.linux.sched import CLONE_NEWNET, CLONE_NEWUSER, setns
