@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from rootless.cli.options import CIDFILE, IGNORE, LATEST, STOP_TIME, all_option, check_selection, filter_option
+from rootless.cli.options import (
+    CIDFILE,
+    IGNORE,
+    LATEST,
+    STOP_TIME,
+    all_option,
+    check_selection,
+    filter_option,
+)
 from rootless.cli.table import Command, Option
 from rootless.errors import Usage
 
@@ -38,7 +46,14 @@ def main(inv: Invocation) -> int:
 
     def act(text: str, identity: str) -> str | None:
         try:
-            remove(engine, identity, force=force, timeout_s=timeout, volumes=inv.flag("volumes"))
+            remove(
+                engine,
+                identity,
+                force=force,
+                timeout_s=timeout,
+                volumes=inv.flag("volumes"),
+                depend=inv.flag("depend") or inv.flag("all"),
+            )
         except NotFound:
             if not forgiving:
                 raise

@@ -6,7 +6,7 @@ import os
 import time
 
 from rootless import __version__, network
-from rootless.container import events, roots
+from rootless.container import events, requirements, roots
 from rootless.container.mounts import check_sources, plan
 from rootless.container.names import random_name
 from rootless.container.spec import stop_signal
@@ -52,6 +52,8 @@ def create(
         _replace(engine, options.name)
     identity = new_id()
     check_sources(options.mounts)
+    required = requirements.find(engine, options)
+    network.settle_networks(engine.paths, engine.config, options)
     record: dict[str, Any] = {
         "id": identity,
         "name": options.name or random_name(table),
@@ -70,6 +72,8 @@ def create(
     }
     if options.userns or options.uidmap or options.gidmap or options.subuidname or options.subgidname:
         _choose_ids(engine, options, record)
+    if required:
+        record["requires"] = required
     if options.publish or options.publish_all:
         exposed = [*(config.get("ExposedPorts") or {}), *options.expose]
         record["ports"] = network.settle_ports(options.publish, exposed, options.publish_all)
@@ -95,6 +99,8 @@ def create(
             table.add(identity, record, fill)
     else:
         table.add(identity, record, fill)
+    if required:
+        requirements.note(engine, record)
     if options.cidfile:
         write_atomic(options.cidfile, identity.encode(), 0o644)
     events.container_event(engine, record, "create")

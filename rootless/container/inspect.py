@@ -397,6 +397,7 @@ def _endpoint(engine: Engine, status: Status, name: str, options: CreateOptions,
     if name not in options.networks:
         return endpoint
     found = (network.get("networks") or {}).get(name) or {}
+    endpoint["NetworkID"] = found.get("id") or _network_id(engine, name)
     for address, prefix in found.get("addresses") or []:
         if ":" in address:
             endpoint.update(GlobalIPv6Address=address, GlobalIPv6PrefixLen=prefix)
@@ -409,6 +410,16 @@ def _endpoint(engine: Engine, status: Status, name: str, options: CreateOptions,
     aliases = [alias for alias in given.split(",") if alias] + options.network_alias
     endpoint["Aliases"] = [*aliases, status.id[:12]]
     return endpoint
+
+
+def _network_id(engine: Engine, name: str) -> str:
+    from rootless import netrecords
+    from rootless.errors import RootlessError
+
+    try:
+        return str(netrecords.read(engine.paths, engine.config, name)["id"])
+    except RootlessError:
+        return name  # removed meanwhile
 
 
 # what was asked for
@@ -487,7 +498,7 @@ def _host_config(
         "ContainerIDFile": options.cidfile,
         "LogConfig": {
             "Type": options.log_driver or engine.config.text("containers", "log_driver"),
-            "Config": options.log_options or None,
+            "Config": None,
             "Path": "" if options.log_driver in ("none", "journald", "passthrough") else record.get("log_path", ""),
             "Tag": options.log_tag,
             "Size": _binary_size(limit) if limit > 0 else "0B",

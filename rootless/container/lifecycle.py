@@ -10,6 +10,7 @@ import select
 import time
 
 from rootless.container import events
+from rootless.container.requirements import check_free, dependents
 from rootless.container.status import (
     CREATED,
     EXITED,
@@ -150,9 +151,23 @@ def stop(engine: Engine, identity: str, timeout_s: float | None = None) -> bool:
 
 
 def remove(
-    engine: Engine, identity: str, *, force: bool = False, timeout_s: float | None = None, volumes: bool = False
+    engine: Engine,
+    identity: str,
+    *,
+    force: bool = False,
+    timeout_s: float | None = None,
+    volumes: bool = False,
+    depend: bool = False,
 ) -> None:
-    """Remove a container; with `force` a running one too. NotFound where somebody else did it."""
+    """Remove a container; with `force` a running one too, with `depend` those that need it. NotFound where somebody else
+    did it."""
+    if depend:
+        for other in dependents(engine, identity):
+            try:
+                remove(engine, other, force=force, timeout_s=timeout_s, volumes=volumes, depend=True)
+            except NotFound:
+                continue
+    check_free(engine, identity)
     while True:
         status = status_of(engine, identity)
         if status.word in (RUNNING, PAUSED, INITIALIZED) or status.live and status.live.get("phase") == "restarting":

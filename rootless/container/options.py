@@ -31,7 +31,11 @@ UNSUPPORTED: dict[str, str] = {
     "secret": "secrets are not available in this version; mount a file with -v FILE:/run/secrets/NAME:ro",
     "decryption_key": "encrypted images are not available in this version",
     "rdt_class": "cache allocation (resctrl) needs host root; run as root with another engine",
-    "chrootdirs": "changes to further roots are not available in this version",
+    "health_cmd": "health checks are not available in this version",
+    "health_startup_cmd": "health checks are not available in this version",
+    "log_driver=journald": "the journal is not available in this version; use --log-driver k8s-file",
+    "log_driver=passthrough": "passing the caller's streams through is not available in this version; use --log-driver none",
+    "log_driver=passthrough-tty": "passing the caller's terminal through is not available in this version; use -it",
     "seccomp_policy=image": "a profile from an image is not trusted; give the file with --security-opt seccomp=FILE",
     "cpu_rt_period": "realtime CPU limits exist with cgroup v1 only, which cannot be delegated to a user",
     "cpu_rt_runtime": "realtime CPU limits exist with cgroup v1 only, which cannot be delegated to a user",
@@ -553,7 +557,7 @@ _DEFAULTS: dict[str, Any] = {
     "user": "", "group_add": [], "keep_groups": False, "passwd": True, "passwd_entry": "", "group_entry": "",
     "hostuser": [], "workdir": "", "umask": "0022", "ulimits": [], "ulimit_host": False, "oom_score_adj": None,
     "personality": "", "init": False, "init_path": "", "systemd": "true", "tz": "", "stop_signal": None,
-    "stop_timeout": 10, "timeout": 0, "preserve_fds": 0, "preserve_fd": [], "sdnotify": "container",
+    "stop_timeout": 10, "timeout": 0, "preserve_fds": 0, "preserve_fd": [], "chrootdirs": [], "sdnotify": "container",
     # terminal
     "tty": False, "interactive": False, "attach": [], "detach": False, "detach_keys": None, "sig_proxy": True,
     # security
@@ -575,7 +579,7 @@ _DEFAULTS: dict[str, Any] = {
     "cpuset_cpus": "", "cpuset_mems": "", "blkio_weight": 0, "blkio_weight_device": {}, "device_read_bps": {},
     "device_read_iops": {}, "device_write_bps": {}, "device_write_iops": {},
     # life
-    "restart": "no", "restart_tries": 0, "log_driver": "", "log_options": {}, "log_path": "", "log_size": 0,
+    "restart": "no", "restart_tries": 0, "log_driver": "", "log_path": "", "log_size": 0,
     "log_tag": "", "health": None, "health_startup": None, "health_on_failure": "none",
     "health_log_destination": "local", "health_max_log_count": 5, "health_max_log_size": 500,
 }  # fmt: skip
@@ -645,6 +649,7 @@ class CreateOptions:
     timeout: int
     preserve_fds: int
     preserve_fd: list[int]
+    chrootdirs: list[str]
     sdnotify: str
 
     tty: bool
@@ -733,7 +738,6 @@ class CreateOptions:
     restart: str
     restart_tries: int
     log_driver: str
-    log_options: dict[str, str]
     log_path: str
     log_size: int
     log_tag: str
@@ -838,15 +842,6 @@ class _Reader:
     def read(self, o: CreateOptions, args: list[str]) -> CreateOptions:
         flags = self.flags
         self.options = o
-        for name, value in flags.items():
-            if not value:
-                continue
-            reason = UNSUPPORTED.get(name)
-            if reason is None and isinstance(value, str):
-                name = f"{name}={value}"
-                reason = UNSUPPORTED.get(name)
-            if reason is not None and value != -1:  # --memory-swappiness=-1 asks for nothing
-                raise _refuse(name, reason)
         for name in _PLAIN:
             if name in flags and flags[name] is not None:
                 setattr(o, name, flags[name])
@@ -862,7 +857,25 @@ class _Reader:
         self._files(o)
         self._limits(o)
         self._life(o)
+        self._refuse()
         return o
+
+    def _refuse(self) -> None:
+        """Refuse what cannot be honoured; last, so that a mistake is told as one."""
+        for name, value in self.flags.items():
+            if not value or value == -1:  # --memory-swappiness=-1 asks for nothing
+                continue
+            reason = UNSUPPORTED.get(name)
+            if reason is None and isinstance(value, str):
+                name = f"{name}={value}"
+                reason = UNSUPPORTED.get(name)
+            if reason is not None:
+                raise _refuse(name, reason)
+        if self.flags.get("sdnotify", "ignore") != "ignore" and self.host_env.get("NOTIFY_SOCKET"):
+            raise _refuse(
+                f"sdnotify={self.flags['sdnotify']}",
+                "telling systemd is not available in this version; use --sdnotify ignore, and Type=exec in the unit",
+            )
 
     def _process(self, o: CreateOptions) -> None:
         text, flags = self.text, self.flags
@@ -1117,6 +1130,7 @@ class _Reader:
         if volumes or mounts or tmpfs:
             o.mounts = mount_options.parse(volumes, mounts, tmpfs, self.cwd())
             mount_options.check_sources(o.mounts)
+        o.chrootdirs = [mount_options.destination(path) for path in o.chrootdirs]
         o.volumes_from = mount_options.parse_volumes_from(self.words("volumes_from"))
         mode = self.text("image_volume") or "anonymous"
         if mode not in ("bind", "anonymous", "tmpfs", "ignore"):
@@ -1229,7 +1243,9 @@ class _Reader:
             elif name == "tag":
                 o.log_tag = value
             else:
-                o.log_options[name] = value
+                raise Usage(
+                    f"--log-opt {name}: unknown option; there are path=, max-size= and tag="
+                )
         self._health(o)
 
     def _health(self, o: CreateOptions) -> None:
@@ -1422,6 +1438,6 @@ _PLAIN = (
     "userns", "uts", "variant", "workdir",
 )  # fmt: skip
 _WORDS = (
-    "add_host", "attach", "cap_add", "cap_drop", "dns_option", "dns_search", "gidmap", "group_add", "hostuser",
+    "add_host", "attach", "cap_add", "cap_drop", "chrootdirs", "dns_option", "dns_search", "gidmap", "group_add", "hostuser",
     "network_alias", "preserve_fd", "requires", "security_opt", "uidmap", "unsetenv",
 )  # fmt: skip

@@ -532,6 +532,9 @@ def _mounts(
     guard = ("ro", "nosuid", "noexec", "nodev") if options.read_only else ()
     for place, source in host.files.items():
         add(place, "bind", source, "bind", "rprivate", *guard)
+        if place.startswith("/etc/"):
+            for root in options.chrootdirs:
+                add(root.rstrip("/") + place, "bind", source, "bind", "rprivate", *guard)
     if options.tz:
         source = host.localtime if options.tz == "local" else f"/usr/share/zoneinfo/{options.tz}"
         add("/etc/localtime", "bind", source, "bind", "ro", "rprivate")

@@ -23,6 +23,7 @@ from rootless.container import events
 from rootless.container.facts import Preparation, prepare
 from rootless.container.inside import preparer
 from rootless.container.logs import FileLog
+from rootless.container.requirements import start_first
 from rootless.errors import InvalidState, RootlessError
 from rootless.files import write_atomic
 from rootless.linux.prctl import set_name, set_title
@@ -50,6 +51,7 @@ def start(engine: Engine, identity: str, *, attached: bool = False, init_only: b
     from rootless.container.status import CREATED, EXITED, INITIALIZED, PAUSED, RUNNING, STOPPING, settle, status_of
     from rootless.container.lifecycle import wait_monitor
 
+    start_first(engine, identity)
     while True:
         lock = engine.containers.lock(identity)
         with lock:
@@ -137,6 +139,8 @@ class Supervisor:
             self.monitor.forward_signals()
             self.monitor.on_start = self._allow_start
             self.first = self.monitor.add_client(self.link)
+            if self.attached and self.options.rm:
+                self.monitor.reader = self.first
             again = True
             while again:
                 again = self._run_once()
@@ -228,8 +232,9 @@ class Supervisor:
         self._write_live(launch.pid, "running")
         launch.start()
         events.container_event(self.engine, self.record, "start")
-        if self.options.pidfile:
-            write_atomic(self.options.pidfile, str(launch.pid).encode(), 0o644)
+        for path, pid in ((self.options.pidfile, launch.pid), (self.options.conmon_pidfile, os.getpid())):
+            if path:
+                write_atomic(path, str(pid).encode(), 0o644)
         monitor.tell(attach.RUNNING, str(launch.pid).encode())
         self._hooks("poststart", "running", launch.pid)
         if self.options.timeout:

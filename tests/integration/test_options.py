@@ -200,3 +200,89 @@ def test_case_06_link_in_the_place_of_proc(rootless: Engine, tmp_path: Path) -> 
         rootless.ok("load", "--input", str(archive))
         error = rootless.fails(*HOST, f"localhost/link-{name}:latest")
         assert f"/{name} must be mounted on ordinary directory" in error
+
+
+# containers that need others
+
+
+def test_requires(rootless: Engine) -> None:
+    """What is required is started first, and cannot be removed before."""
+    rootless.ok("create", "--name", "a", "--network", "none", "host", "sleep", "1000")
+    rootless.ok(
+        "create", "--name", "b", "--network", "none", "--requires", "a", "host", "sleep", "1000"
+    )
+    rootless.ok(
+        "run",
+        "-d",
+        "--name",
+        "c",
+        "--requires",
+        "b",
+        "--network",
+        "container:a",
+        "host",
+        "sleep",
+        "1000",
+    )
+    assert sorted(rootless.ok("ps", "--format", "{{.Names}}").split()) == ["a", "b", "c"]
+    error = rootless.fails("rm", "-f", "-t", "0", "a")
+    assert "has dependent containers which must be removed before it" in error
+    assert rootless.ok("ps", "-q").count("\n") == 2, "it was stopped"
+    assert rootless.ok("rm", "-f", "-t", "0", "--depend", "a") == "a"
+    assert rootless.ok("ps", "-aq") == ""
+
+
+def test_requires_what_is_not_there(rootless: Engine) -> None:
+    error = rootless.fails(*HOST, "--requires", "nope", "host", "true")
+    assert (
+        '"nope" is not a valid container, cannot be used as a dependency: no container with name or ID'
+        in error
+    )
+    error = rootless.fails("run", "--rm", "--network", "container:nope", "host", "true")
+    assert "looking up container to share net namespace with: no container with name or ID" in error
+
+
+def test_joined_container_is_found_by_id(rootless: Engine) -> None:
+    rootless.ok(
+        "run",
+        "-d",
+        "--name",
+        "a",
+        "--network",
+        "none",
+        "--hostname",
+        "theirs",
+        "host",
+        "sleep",
+        "1000",
+    )
+    rootless.ok(
+        "create",
+        "--name",
+        "b",
+        "--network",
+        "container:a",
+        "--uts",
+        "container:a",
+        "host",
+        "hostname",
+    )
+    rootless.ok("rename", "a", "renamed")
+    assert rootless.ok("start", "-a", "b") == "theirs"
+
+
+def test_pidfiles(rootless: Engine, tmp_path: Path) -> None:
+    pid, monitor = tmp_path / "pid", tmp_path / "monitor"
+    rootless.ok(
+        "run", "-d", "--name", "a", "--network", "none", "--pidfile", str(pid), "--conmon-pidfile", str(monitor),
+        "host", "sleep", "1000",
+    )  # fmt: skip
+    assert rootless.inspect("a")["State"]["Pid"] == int(pid.read_text())
+    status = Path(f"/proc/{pid.read_text()}/stat").read_text()
+    assert status.rpartition(")")[2].split()[1] == monitor.read_text()
+
+
+def test_chrootdirs(rootless: Engine) -> None:
+    script = "cat /srv/etc/hostname; ls /srv/etc"
+    out = rootless.ok(*HOST, "--chrootdirs", "/srv", "--hostname", "x", *sh(script)).split()
+    assert out == ["x", "hostname", "hosts"] or out == ["x", "hostname", "hosts", "resolv.conf"]

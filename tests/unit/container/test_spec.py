@@ -349,6 +349,18 @@ def test_read_only() -> None:
     assert document["linux"]["readonlyPaths"][-1] == "/dev"
 
 
+def test_further_roots_get_the_files_too() -> None:
+    document = made(
+        host=facts(files={"/etc/hosts": "/h", "/run/.containerenv": "/c"}), chrootdirs=["/x/", "/y"]
+    )
+    assert (
+        mount(document, "/x/etc/hosts")["source"]
+        == mount(document, "/y/etc/hosts")["source"]
+        == "/h"
+    )
+    assert "/x/run/.containerenv" not in {m["destination"] for m in document["mounts"]}
+
+
 def test_propagation_of_the_root() -> None:
     for option, expected in (("rshared", "shared"), ("slave", "rslave"), ("rprivate", None)):
         (one,) = mounts.parse([f"/tmp:/y:{option}"], [], [], "/")
