@@ -88,6 +88,10 @@ def prepare(engine: Engine, record: dict[str, Any]) -> Preparation:
         find_mounts(engine, record, host)
     if options.privileged:
         host.devices = host_devices()
+    if options.apparmor:
+        host.apparmor = is_on("/sys/module/apparmor/parameters/enabled")
+    if options.label_options:
+        host.selinux = os.path.exists("/sys/fs/selinux/enforce")
     host.init_path = init_path(engine, options) if options.init else ""
     if options.seccomp != "unconfined" and not options.privileged:
         host.seccomp = seccomp_profile(engine, options.seccomp)
@@ -206,6 +210,14 @@ def find_mounts(engine: Engine, record: dict[str, Any], host: HostFacts) -> None
             image = engine.images.lookup(mount["source"])
             host.image_layers[mount["source"]] = engine.images.lowers(image)
     make_overlay_folders(host)
+
+
+def is_on(path: str) -> bool:
+    """Whether a kernel parameter says yes."""
+    try:
+        return read_bytes(path).strip() in (b"Y", b"1")
+    except OSError:
+        return False
 
 
 def host_devices() -> list[str]:
