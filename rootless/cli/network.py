@@ -275,7 +275,7 @@ def ls(inv: Invocation) -> int:
         output.write(output.table(rows))
         return 0
     if form == "json":
-        output.line(output.to_json([_document(network) for network in found], 5))
+        output.line(output.to_json([document(network) for network in found], 5))
         return 0
     from rootless.cli.template import Struct, parse_user
 
@@ -299,7 +299,7 @@ def ls(inv: Invocation) -> int:
     return 0
 
 
-def _document(network: Network) -> Network:
+def document(network: Network) -> Network:
     """As Podman prints it: what is empty is left out, `containers` apart."""
     order = (
         "name", "id", "driver", "network_interface", "created", "subnets", "routes", "ipv6_enabled", "internal",
@@ -349,7 +349,7 @@ def inspect(inv: Invocation) -> int:
             failed = RootlessError(f"network {name}: {error.message}", exit_code=1)
     form = inv.text("format")
     if form in ("", "json"):
-        output.line(output.to_json([_document(one) for one in found], 5))
+        output.line(output.to_json([document(one) for one in found], 5))
     else:
         from rootless.cli.template import Struct, parse_user
 
@@ -418,18 +418,28 @@ def rm(inv: Invocation) -> int:
 
 
 def prune(inv: Invocation) -> int:
-    from rootless import netrecords
     from rootless.cli.output import line, write
-    from rootless.container.events import emit
-    from rootless.errors import Conflict, NotFound
 
     engine = _engine(inv)
-    fits = _filters(engine, inv.words("filter"), prune=True)
+    _filters(engine, inv.words("filter"), prune=True)
     if not inv.flag("force"):
         line("WARNING! This will remove all networks not used by at least one container.")
         write("Are you sure you want to continue? [y/N] ")
         if not _read_line().strip().lower().startswith("y"):
             return 0
+    for name in prune_networks(engine, inv.words("filter")):
+        line(name)
+    return 0
+
+
+def prune_networks(engine: Engine, words: list[str]) -> list[str]:
+    """Remove the networks that no container is on and the filters fit; their names."""
+    from rootless import netrecords
+    from rootless.container.events import emit
+    from rootless.errors import Conflict, NotFound
+
+    fits = _filters(engine, words, prune=True)
+    removed = []
     used = _used(engine)
     for network in netrecords.every(engine.paths, engine.config):
         if network["name"] in used or not fits(network):
@@ -441,8 +451,8 @@ def prune(inv: Invocation) -> int:
         except (NotFound, Conflict):
             continue  # another command was quicker
         emit(engine, "network", "remove", network["name"], network["id"])
-        line(network["name"])
-    return 0
+        removed.append(network["name"])
+    return removed
 
 
 def _read_line() -> str:

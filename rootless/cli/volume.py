@@ -379,15 +379,9 @@ def rm(inv: Invocation) -> int:
 
 def prune(inv: Invocation) -> int:
     from rootless.cli.output import line, write
-    from rootless.container.events import emit
-    from rootless.container.volumes import used_names, users
-    from rootless.errors import Conflict, NotFound
 
     engine, store = _open(inv)
-    store.sweep()
-    fits = _filters(engine, store, inv.words("filter"), prune=True)
-    used = used_names(engine)
-    names = [r["name"] for r in store.all() if r["name"] not in used and fits(r)]
+    names = prune_volumes(engine, inv.words("filter"))
     if not inv.flag("force"):
         line(
             "WARNING! This will remove all volumes not used by at least one container. "
@@ -400,14 +394,38 @@ def prune(inv: Invocation) -> int:
         write("Are you sure you want to continue? [y/N] ")
         if not _read_line().strip().lower().startswith("y"):
             return 0
+    for name in remove_unused(engine, store, names):
+        line(name)
+    return 0
+
+
+def prune_volumes(engine: Engine, words: list[str]) -> list[str]:
+    """The names of the volumes that no container uses and the filters fit."""
+    from rootless.container.volumes import used_names
+    from rootless.volume import VolumeStore
+
+    store = VolumeStore(engine.paths)
+    store.sweep()
+    fits = _filters(engine, store, words, prune=True)
+    used = used_names(engine)
+    return [r["name"] for r in store.all() if r["name"] not in used and fits(r)]
+
+
+def remove_unused(engine: Engine, store: VolumeStore, names: list[str]) -> list[str]:
+    """Remove volumes that nothing used a moment ago; those that are gone now."""
+    from rootless.container.events import emit
+    from rootless.container.volumes import users
+    from rootless.errors import Conflict, NotFound
+
+    gone = []
     for name in names:
         try:
             store.remove(name, lambda: users(engine, name))  # noqa: B023
         except (NotFound, Conflict):
             continue  # a container has taken it, or another command removed it
         emit(engine, "volume", "remove", name, "")
-        line(name)
-    return 0
+        gone.append(name)
+    return gone
 
 
 def _read_line() -> str:

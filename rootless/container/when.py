@@ -18,7 +18,7 @@ _UNITS = {
 
 def duration_ns(text: str) -> int | None:
     """Nanoseconds of a Go duration such as 1h30m; None where it is none."""
-    rest = text.lstrip("+-") if text[:1] in ("+", "-") else text
+    rest = text[1:] if text[:1] in ("+", "-") else text
     if rest == "0":
         return 0
     total = 0.0
