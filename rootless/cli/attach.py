@@ -35,7 +35,11 @@ def main(inv: Invocation) -> int:
         raise missing[0]
     keys = inv.text("detach-keys") if inv.given("detach-keys") else None
     code = attach(
-        engine, chosen[0][1], stdin=not inv.flag("no-stdin"), keys=keys, sig_proxy=inv.flag("sig-proxy")
+        engine,
+        chosen[0][1],
+        stdin=not inv.flag("no-stdin"),
+        keys=keys,
+        sig_proxy=inv.flag("sig-proxy"),
     )
     return 0 if code is None else code
 

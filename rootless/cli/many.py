@@ -10,7 +10,9 @@ if TYPE_CHECKING:
 
 
 def each(
-    chosen: list[tuple[str, str]], missing: list[RootlessError], act: Callable[[str, str], str | None]
+    chosen: list[tuple[str, str]],
+    missing: list[RootlessError],
+    act: Callable[[str, str], str | None],
 ) -> int:
     """Call `act(text, id)` for each; print what it returns. All errors but the last go to stderr as they come."""
     from rootless.cli.output import line, report
@@ -24,8 +26,8 @@ def each(
             continue
         if said is not None:
             line(said)
-    for error in errors[:-1]:
-        report(error)
+    for one in errors[:-1]:
+        report(one)
     if errors:
         raise errors[-1]
     return 0

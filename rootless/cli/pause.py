@@ -31,7 +31,9 @@ def unpause(inv: Invocation) -> int:
     return _each(inv, act, PAUSED, "is not paused, can't unpause")
 
 
-def _each(inv: Invocation, change: Callable[[Engine, Status], None], word: str, refused: str) -> int:
+def _each(
+    inv: Invocation, change: Callable[[Engine, Status], None], word: str, refused: str
+) -> int:
     from rootless.cli.many import each
     from rootless.cli.selection import select
     from rootless.container.engine import open_engine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rootless.cli.options import CIDFILE, LATEST, STOP_TIME, all_option, filter_option
 from rootless.cli.table import Command, Option
-from rootless.errors import Usage
+from rootless.errors import RootlessError, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def main(inv: Invocation) -> int:
     engine = open_engine(inv.globals)
     if inv.flag("running") and not inv.args:
         chosen = [(one.id, one.id) for one in all_statuses(engine) if one.is_running]
-        missing = []
+        missing: list[RootlessError] = []
     else:
         chosen, missing = select(engine, inv)
         if inv.flag("running"):

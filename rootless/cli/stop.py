@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from rootless.cli.options import CIDFILE, IGNORE, LATEST, STOP_TIME, all_option, check_selection, filter_option
+from rootless.cli.options import (
+    CIDFILE,
+    IGNORE,
+    LATEST,
+    STOP_TIME,
+    all_option,
+    check_selection,
+    filter_option,
+)
 from rootless.cli.table import Command
 
 TYPE_CHECKING = False
