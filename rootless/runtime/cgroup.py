@@ -1,8 +1,10 @@
 """Control groups (cgroups(7), version 2): where a container's is made, by whom, and what is written to and read from it.
 
-    UNIT                 a delegated scope of systemd's, or a plain cgroup; the limits that are not the container's stay off
+    UNIT.scope           a delegated scope of systemd's; or the service that --cgroups=split divides
     ├── container        the container alone: limits, freezer, kill and statistics work here; root of its namespace
     └── monitor          the monitor and its helpers, so that a limit or a freeze does not meet them
+
+With the cgroupfs manager the container's cgroup stands by itself, and the monitor stays where the command was.
 
 `plan` decides before the fork, from what the host gives and what is asked for, and refuses a limit that cannot be kept.
 Where no cgroup can be made a container runs without one. With version 1 there is none for an unprivileged user.
@@ -31,10 +33,10 @@ _PATIENCE_S = 10.0
 # A job's environment, and what its cgroup is called: the engine stays where the batch system has put it.
 _BATCH = (
     ("Slurm", "SLURM_JOB_ID", "slurm"),
-    ("PBS", "PBS_JOBID", "pbs"),
-    ("LSF", "LSB_JOBID", "lsf"),
-    ("HTCondor", "_CONDOR_SLOT", "condor"),
-    ("Grid Engine", "SGE_JOB_SPOOL_DIR", "sge"),
+    ("PBS", "PBS_JOBID", "pbs_jobs"),
+    ("LSF", "LSB_JOBID", "lsf/"),
+    ("HTCondor", "_CONDOR_SLOT", "htcondor"),
+    ("Grid Engine", "SGE_JOB_SPOOL_DIR", "sge/"),
 )
 
 
@@ -83,7 +85,8 @@ def detect() -> Host:
         version = 1 if has_v1 else 0
     batch = ""
     for system, variable, word in _BATCH:
-        if variable in os.environ or f"/{word}" in names:
+        # A log-in's cgroup is no job's, though its environment may speak of one (`salloc`).
+        if (variable in os.environ and not own.startswith("/user.slice/")) or f"/{word}" in names:
             batch = system
             break
     # A path that leads upwards is one outside the cgroup namespace.
@@ -286,12 +289,16 @@ class Plan:
             return
         others = [monitor] if monitor is not None and self.monitored else []
         try:
-            folder = (
-                self._make_scope([pid, *others])
-                if self.manager == "systemd"
-                else self._make_folder()
-            )
-            self.cgroup = Cgroup(f"{folder}/{_CONTAINER}", self.unit)
+            if self.manager == "cgroupfs":
+                folder = self.base
+                _make_all(folder)
+                self.cgroup = Cgroup(f"{folder}/{self.name}")
+            else:
+                systemd = self.manager == "systemd"
+                folder = self._make_scope([pid, *others]) if systemd else self.base
+                self.cgroup = Cgroup(f"{folder}/{_CONTAINER}", self.unit)
+            if self.manager == "split":
+                _evacuate(folder)
             _make(self.cgroup.path)
             if others:
                 _make(f"{folder}/{_MONITOR}")
@@ -328,15 +335,6 @@ class Plan:
             raise RootlessError(f"systemd has not moved the container into {self.unit}")
         return folder[: folder.index(f"/{self.unit}") + len(self.unit) + 1]
 
-    def _make_folder(self) -> str:
-        if self.manager == "split":
-            _evacuate(self.base)
-            return self.base
-        folder = f"{self.base}/{self.name}"
-        _hand_down(self.base)
-        _make(folder)
-        return folder
-
 
 def plan(
     identity: str,
@@ -358,7 +356,7 @@ def plan(
     wanted = settings(resources or {})
     chosen = _choose(host, f"rootless-{identity}", mode, manager, parent, cgroups_path)
     chosen.stop_timeout_s = stop_timeout_s
-    chosen.monitored = mode not in ("no-conmon", "split") and chosen.manager != "none"
+    chosen.monitored = mode == "enabled" and chosen.manager == "systemd"
     available = _available(chosen, host)
     _check(chosen, wanted, available)
     if (
@@ -516,6 +514,15 @@ def _make(folder: str) -> None:
         os.mkdir(folder, 0o755)
     except FileExistsError:
         pass
+
+
+def _make_all(folder: str) -> None:
+    """Make a cgroup and those above it, each with the controllers of the one above."""
+    if not os.path.isdir(folder):
+        above = os.path.dirname(folder)
+        _make_all(above)
+        _hand_down(above)
+        _make(folder)
 
 
 def _write(path: str, text: str) -> None:
@@ -769,17 +776,13 @@ class Cgroup:
         return _keyed(f"{self.path}/memory.events").get("oom_kill", 0) > 0
 
     def remove(self) -> None:
-        """Remove it, and the folders around it that are empty then; a scope's own folder is systemd's."""
+        """Remove it with what is left in it; the scope around it is systemd's."""
         if os.path.isdir(self.path):
             if self.pids():
                 self.kill_all()
                 self._wait_for("populated", "0", "empty")
             for folder in self._folders():
                 _remove(folder)
-        around = os.path.dirname(self.path)
-        if not self.unit and os.path.basename(around).startswith("rootless-"):
-            _remove(f"{around}/{_MONITOR}")
-            _remove(around)
 
     # reading
 

@@ -86,7 +86,8 @@ def start(
         ("TasksMax", ("t", _INFINITY)),
     ]
     if stop_timeout_s is not None:
-        properties.append(("TimeoutStopUSec", ("t", stop_timeout_s * 1_000_000)))
+        # To systemd 0 is no limit at all.
+        properties.append(("TimeoutStopUSec", ("t", max(stop_timeout_s, 1) * 1_000_000)))
     with connect() as manager:
         deadline = time.monotonic() + _EXIT_S
         while True:
