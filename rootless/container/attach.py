@@ -75,7 +75,7 @@ class Session:
 
     __slots__ = (
         "link", "stdin", "tty", "keys", "sig_proxy", "pidfd", "input_fd", "exit_code", "detached", "failure", "running",
-        "_wake_read", "_wake_write", "_old",
+        "is_attached",        "_wake_read", "_wake_write", "_old",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +98,7 @@ class Session:
         self.detached = False
         self.failure: RootlessError | None = None
         self.running = False
+        self.is_attached = False
         self._wake_read = self._wake_write = -1
         self._old: dict[int, object] = {}
 
@@ -137,6 +138,7 @@ class Session:
         except ConnectionResetError:
             kind, data, fds = b"", b"", []
         if kind == attach.INPUT:
+            self.is_attached = True
             self.input_fd = fds[0] if fds else -1
         elif kind == attach.RUNNING:
             if data:
@@ -151,6 +153,11 @@ class Session:
         elif not kind:
             return False
         return True
+
+    def wait_attached(self) -> None:
+        """Until the monitor has taken our streams and given its input's end."""
+        while not self.is_attached and self.hear():
+            pass
 
     def wait_running(self) -> None:
         """Until the container runs; raises what its start met."""

@@ -32,4 +32,5 @@ def attach(engine: Engine, identity: str, *, stdin: bool, keys: str | None, sig_
     )
     session.follow(status.pid)
     session.attach()
+    session.wait_attached()
     return session.run()

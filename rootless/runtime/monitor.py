@@ -76,6 +76,7 @@ class Monitor:
     __slots__ = (
         "launch", "log", "clients", "listener", "streams", "stdin_write", "stdin_read", "pidfd", "timers", "poll",
         "handlers", "exit_status", "wants_stdin", "on_action", "wake", "started", "on_start", "pipe_full", "terminal",
+        "reader",
     )  # fmt: skip
 
     def __init__(
@@ -104,6 +105,8 @@ class Monitor:
         self.started = False
         self.on_start: Callable[[], None] | None = None
         self.pipe_full: set[int] = set()
+        # Where this client's reader has gone away, the container's pipe is closed, as in any shell's pipeline.
+        self.reader: Client | None = None
         self.terminal = False
 
     # preparing
@@ -245,8 +248,13 @@ class Monitor:
             self.log.write(stream, data)
         for client in self.clients:
             sink = client.sinks.get(stream)
-            if sink is not None and not sink.broken and not sink.write(data):
+            if sink is None or sink.broken:
+                continue
+            if not sink.write(data):
                 self._hold(fd, client, sink)
+            if sink.broken and client is self.reader and not self.terminal:
+                self._end_stream(fd)
+                return
 
     def _rewatch(self, fd: int) -> float | None:
         if fd in self.streams and fd not in self.handlers:
