@@ -6,7 +6,7 @@ import os
 import time
 
 from rootless import __version__, network
-from rootless.container import events, requirements, roots
+from rootless.container import defaults, events, requirements, roots
 from rootless.container.mounts import check_sources, plan
 from rootless.container.names import random_name
 from rootless.container.spec import stop_signal
@@ -37,6 +37,7 @@ def create(
     make_private_dir(engine.paths.data)
     make_private_dir(engine.paths.run)
     table.sweep()
+    defaults.apply(options, engine.config)
     if options.name:
         check_name(options.name)
     if options.cidfile and os.path.exists(options.cidfile):

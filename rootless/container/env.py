@@ -139,8 +139,9 @@ def combine(
     env_host: bool,
     http_proxy: bool,
     terminal: bool,
+    default: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """The container's variables, weakest first: the engine's own, the image's, the host's where asked for, the user's.
+    """The container's variables, weakest first: the engine's own and containers.conf's, the image's, the host's where asked for, the user's.
 
     HOME and HOSTNAME are not among them: they depend on what is known later.
     """
@@ -148,6 +149,7 @@ def combine(
     if terminal:
         variables["TERM"] = "xterm"
     variables["container"] = CONTAINER
+    variables.update(default or {})
     variables.update(image)
     if unset_all:
         variables.clear()

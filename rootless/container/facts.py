@@ -13,6 +13,7 @@ import stat
 from rootless import network
 from rootless import quickjson as json
 from rootless.container import roots
+from rootless.container.defaults import surroundings
 from rootless.container.options import CreateOptions
 from rootless.container.spec import HostFacts, hostname, make_spec
 from rootless.data import data_path
@@ -86,6 +87,7 @@ def prepare(engine: Engine, record: dict[str, Any]) -> Preparation:
         host.console_size = (size[1], size[0]) if size else None
     if record.get("mounts"):
         find_mounts(engine, record, host)
+    surroundings(host, engine.config)
     if options.privileged:
         host.devices = host_devices()
     if options.apparmor:

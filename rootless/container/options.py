@@ -588,7 +588,10 @@ _DEFAULTS: dict[str, Any] = {
 class CreateOptions:
     """All that `create` and `run` can say about a container. Attributes not given hold Podman's defaults."""
 
-    __slots__ = tuple(_DEFAULTS)
+    __slots__ = (*_DEFAULTS, "given")
+
+    #: The options that were given, as against left to their defaults; known only while a command line is at hand
+    given: frozenset[str]
 
     image: str
     rootfs: bool
@@ -750,6 +753,7 @@ class CreateOptions:
     health_max_log_size: int
 
     def __init__(self) -> None:
+        self.given = frozenset()
         for name, value in _DEFAULTS.items():
             kind = type(value)
             setattr(self, name, value.copy() if kind is list or kind is dict else value)
@@ -842,6 +846,7 @@ class _Reader:
     def read(self, o: CreateOptions, args: list[str]) -> CreateOptions:
         flags = self.flags
         self.options = o
+        o.given = frozenset(flags)
         for name in _PLAIN:
             if name in flags and flags[name] is not None:
                 setattr(o, name, flags[name])

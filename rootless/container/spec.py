@@ -75,6 +75,9 @@ class HostFacts:
         "cgroup_version",
         "cgroups_path",
         "console_size",
+        "default_capabilities",
+        "default_env",
+        "default_sysctls",
         "devices",
         "env",
         "files",
@@ -142,6 +145,10 @@ class HostFacts:
         self.image_layers: dict[str, list[str]] = {}
         #: Folder of the container's own for the upper and work folders of overlay volumes
         self.scratch = ""
+        #: containers.conf's variables, capabilities and sysctls in place of the engine's own
+        self.default_env: Mapping[str, str] = {}
+        self.default_capabilities: Sequence[str] | None = None
+        self.default_sysctls: Sequence[str] = ("net.ipv4.ping_group_range=0 0",)
         #: Device nodes of the host that --privileged gives
         self.devices: list[str] = []
         #: The seccomp profile to apply (the engine's or the file of --security-opt), read
@@ -235,7 +242,7 @@ def make_spec(options: CreateOptions, config: ImageConfig, host: HostFacts) -> d
     if "user" in new:
         linux["uidMappings"] = _mappings(host.uids)
         linux["gidMappings"] = _mappings(host.gids)
-    sysctl = _sysctl(options, new)
+    sysctl = _sysctl(options, host, new)
     if sysctl:
         linux["sysctl"] = sysctl
     resources = _resources(options, host)
@@ -285,7 +292,7 @@ def _process(
         "args": args,
         "env": _environment(options, config, host, systemd=systemd),
         "cwd": working_dir(options, config),
-        "capabilities": _capabilities(options, is_root),
+        "capabilities": _capabilities(options, host, is_root),
         "rlimits": _rlimits(options, host),
         "noNewPrivileges": options.no_new_privileges,
     }
@@ -356,6 +363,7 @@ def _environment(
         env_host=options.env_host,
         http_proxy=options.http_proxy,
         terminal=options.tty,
+        default=host.default_env,
     )
     variables.setdefault("HOSTNAME", hostname(options, host))
     if systemd:
@@ -366,11 +374,12 @@ def _environment(
     return [f"{name}={value}" for name, value in variables.items()]
 
 
-def _capabilities(options: CreateOptions, is_root: bool) -> dict[str, list[str]]:
+def _capabilities(options: CreateOptions, host: HostFacts, is_root: bool) -> dict[str, list[str]]:
     from rootless.runtime import capabilities
 
+    base = host.default_capabilities
     return capabilities.process_sets(
-        capabilities.DEFAULT,
+        capabilities.DEFAULT if base is None else base,
         options.cap_add,
         options.cap_drop,
         privileged=options.privileged,
@@ -460,10 +469,12 @@ def _mappings(ranges: Sequence[Range]) -> list[dict[str, int]]:
     ]
 
 
-def _sysctl(options: CreateOptions, new: set[str]) -> dict[str, str]:
+def _sysctl(options: CreateOptions, host: HostFacts, new: set[str]) -> dict[str, str]:
     values: dict[str, str] = {}
-    if "network" in new:
-        values["net.ipv4.ping_group_range"] = "0 0"
+    for word in host.default_sysctls:
+        name, value = option_rules.parse_sysctl(word)
+        if option_rules.sysctl_namespace(name) in new:
+            values[name] = value
     for name, value in options.sysctl.items():
         kind = option_rules.sysctl_namespace(name)
         if kind not in new:

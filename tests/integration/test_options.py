@@ -286,3 +286,18 @@ def test_chrootdirs(rootless: Engine) -> None:
     script = "cat /srv/etc/hostname; ls /srv/etc"
     out = rootless.ok(*HOST, "--chrootdirs", "/srv", "--hostname", "x", *sh(script)).split()
     assert out == ["x", "hostname", "hosts"] or out == ["x", "hostname", "hosts", "resolv.conf"]
+
+
+def test_containers_conf(fresh: Engine) -> None:
+    folder = fresh.home / ".config/containers"
+    folder.mkdir(parents=True)
+    (folder / "containers.conf").write_text(
+        '[containers]\numask = "0077"\nenv = ["A=conf"]\nshm_size = "1m"\ntz = "local"\n'
+        'default_capabilities = ["CHOWN"]\nvolumes = ["/etc/passwd:/y:ro"]\ndefault_ulimits = ["core=0"]\n'
+    )
+    script = "umask; echo $A; grep CapBnd /proc/self/status | cut -f2; test -f /y && ulimit -c"
+    assert fresh.ok(*HOST, *sh(script)).split() == ["0077", "conf", "0000000000000001", "0"]
+    assert fresh.ok(*HOST, "--umask", "0022", "-e", "A=mine", *sh("umask; echo $A")).split() == [
+        "0022",
+        "mine",
+    ]
