@@ -75,7 +75,7 @@ class Session:
 
     __slots__ = (
         "link", "stdin", "tty", "keys", "sig_proxy", "pidfd", "input_fd", "exit_code", "detached", "failure", "running",
-        "is_attached",        "_wake_read", "_wake_write", "_old",
+        "is_attached", "_wake_read", "_wake_write", "_old",
     )  # fmt: skip
 
     def __init__(

@@ -319,7 +319,10 @@ class Supervisor:
             if not self._stop_wanted():
                 fresh = table.read(self.identity)
                 self.record = fresh
+                before = self.preparation
                 self.preparation = prepare(self.engine, fresh)
+                if before.link is not None:
+                    before.link.close()  # only now: the networks' router would end with its last line
                 events.container_event(self.engine, self.record, "restart")
                 return True
         table.clear_live(self.identity)

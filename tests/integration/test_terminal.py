@@ -62,7 +62,7 @@ def test_detach_and_attach(rootless: Engine) -> None:
         assert terminal.wait() == 0
         assert terminal.is_restored()
     with Terminal(rootless.popen, "attach", "shell") as terminal:
-        terminal.type("exit 6\n")
+        terminal.type("\x15exit 6\n")
         assert terminal.wait() == 6
 
 
@@ -76,6 +76,7 @@ def test_exec_terminal_and_detach(rootless: Engine) -> None:
     with Terminal(rootless.popen, "exec", "-it", "box", "sleep", "998") as terminal:
         while "sleep 998" not in rootless.ok("exec", "box", "ps", "ax"):
             pass
+        terminal.until_raw()
         terminal.type("\x10\x11")
         assert terminal.wait() == 0
     assert "sleep 998" in rootless.ok("exec", "box", "ps", "ax")

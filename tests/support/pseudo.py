@@ -49,6 +49,13 @@ class Terminal:
         head, _, self.seen = self.seen.partition(wanted)
         return (head + wanted).decode("utf-8", "replace")
 
+    def until_raw(self) -> None:
+        """Wait until the command has taken the terminal: what is typed before that is edited by the terminal itself."""
+        deadline = time.monotonic() + 30
+        while self.is_restored():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
     def wait(self, timeout_s: float = 30) -> int:
         deadline = time.monotonic() + timeout_s
         while self.process.poll() is None:
