@@ -106,6 +106,24 @@ def settle_ports(
     return [mapping.to_json() for mapping in published.choose_host_ports(mappings)]
 
 
+def settle_networks(paths: Paths, config: Config | None, options: CreateOptions) -> None:
+    """At `create`: the networks by their names, all of which must exist; one that is missing is an error at once."""
+    if options.network != "bridge":
+        return
+    from rootless import netrecords
+
+    wanted = options.networks or {"default": {}}
+    found = {}
+    for name, given in wanted.items():
+        network = netrecords.read(paths, config, name)
+        _wish(network, given)
+        found[network["name"]] = given
+    options.networks = found
+    add_static(
+        Plan("bridge", networks={name: dict(given) for name, given in found.items()}), options
+    )
+
+
 def base_hosts(wanted: str, from_image: Callable[[], str]) -> str:
     """The file that /etc/hosts begins with: `--hosts-file` or base_hosts_file; by default the host's own."""
     if wanted == "none":
@@ -537,7 +555,7 @@ def for_start(
         wanted.ports = []
     link = prepare(wanted, paths, config, record["id"], name=record["name"])
     if wanted.mode == "container":
-        return link, {}
+        return link, _shared_files(paths, wanted.target, options)
     files = {}
     if not options.no_hosts and not (config is not None and config.flag("containers", "no_hosts")):
         base = options.hosts_file or (
@@ -696,6 +714,17 @@ def _rewrite_files(
 def _keep(engine: Engine, record: dict[str, Any], joined: dict[str, Any]) -> None:
     record["options"]["networks"] = joined
     engine.containers.write(record["id"], record)
+
+
+def _shared_files(paths: Paths, target: str, options: CreateOptions) -> dict[str, str]:
+    """Who shares a container's network shares its names: the very files, which follow its addresses."""
+    from rootless.state import Table
+
+    folder = paths.run_container(Table(paths).lookup(target))
+    files = {"/etc/resolv.conf": f"{folder}/resolv.conf"}
+    if not options.no_hosts:
+        files["/etc/hosts"] = f"{folder}/hosts"
+    return {place: source for place, source in files.items() if os.path.exists(source)}
 
 
 def add_static(wanted: Plan, options: CreateOptions) -> None:

@@ -343,14 +343,14 @@ class Router:
         name = request["endpoint"]
         old = self.endpoints.get(name)
         if old is not None:
-            if old.owner != fd:
+            if old.owner != fd and old.attached:
                 raise Conflict(f"networks: {name[:12]} is connected already")
             self._remove(old)
         endpoint = Endpoint(name, request["names"], fd, self._free_mark())
         self.endpoints[name] = endpoint
         try:
             for wish in request["networks"]:
-                self._join(endpoint, wish)
+                self._join(endpoint, wish, old)
             endpoint.forwards = self._choose_inner(request.get("ports") or [])
         except BaseException:
             self._remove(endpoint)
@@ -401,8 +401,8 @@ class Router:
             chosen.append({**port, "inner": first})
         return chosen
 
-    def _join(self, endpoint: Endpoint, wish: Document) -> Member:
-        """Choose an endpoint's addresses in a network."""
+    def _join(self, endpoint: Endpoint, wish: Document, before: Endpoint | None = None) -> Member:
+        """Choose an endpoint's addresses in a network: those it had before the restart, where it had some."""
         network = wish["network"]
         label = network["name"]
         self.networks[label] = network
@@ -435,13 +435,19 @@ class Router:
                 continue
             else:
                 lease = entry.get("lease_range") or {}
+                kept = before.members.get(label) if before is not None else None
+                earlier = [one for one, _, _ in kept.addresses if one in subnet] if kept else []
                 try:
-                    address = allocate(
-                        subnet,
-                        {*taken, gateway},
-                        self.last.get(entry["subnet"], ""),
-                        lease.get("start_ip", ""),
-                        lease.get("end_ip", ""),
+                    address = (
+                        earlier[0]
+                        if earlier and earlier[0] not in taken
+                        else allocate(
+                            subnet,
+                            {*taken, gateway},
+                            self.last.get(entry["subnet"], ""),
+                            lease.get("start_ip", ""),
+                            lease.get("end_ip", ""),
+                        )
                     )
                 except ValueError as error:
                     raise Conflict(f"IPAM error: network {label}: {error}") from None

@@ -299,7 +299,7 @@ def test_ports_are_free_after_a_kill_of_everything(net: Engine, driver: str) -> 
     for pid in net.processes():
         os.kill(pid, signal.SIGKILL)
     assert eventually(lambda: refuses("127.0.0.1", port), 3)
-    assert net.ok("ps", "-a", "--format", "{{.Names}} {{.State}}") == "w exited"
+    assert eventually(lambda: net.ok("ps", "-a", "--format", "{{.Names}} {{.State}}") == "w exited")
     net.ok("start", "w")
     assert eventually(lambda: not refuses("127.0.0.1", port))
 
@@ -314,22 +314,70 @@ def test_helpers_end_with_their_monitor(net: Engine, driver: str) -> None:
     assert eventually(lambda: not [t for t in net.processes().values() if driver in t], 3)
 
 
-def test_network_of_another_container(net: Engine) -> None:
-    serve(net, "w")
-    script = CLIENT
-    out = net.ok(
+@pytest.mark.parametrize("network", ["pasta", "podman"])
+def test_network_of_another_container(net: Engine, network: str) -> None:
+    serve(net, "w", "--network", network)
+    command = ("run", "--rm", "--network", "container:w", "host")
+    out = net.ok(*command, "python3", "-Ic", CLIENT, "127.0.0.1", "7000")
+    assert out.split()[0] == digest(b"hello")
+    assert net.ok(*command, "cat", "/etc/hosts") == net.ok("exec", "w", "cat", "/etc/hosts")
+
+
+def test_restarted_container_gets_its_network_again(net: Engine) -> None:
+    """By its own monitor, which keeps its line to the router."""
+    port = free_port()
+    net.ok("network", "create", "a")
+    serve(net, "w", "--network", "a", "-p", f"127.0.0.1:{port}:7000", "--restart", "always")
+    before = net.inspect("w")
+    os.kill(before["State"]["Pid"], signal.SIGKILL)
+    assert eventually(lambda: net.inspect("w")["State"]["Pid"] not in (0, before["State"]["Pid"]))
+
+    def answers() -> bool:
+        try:
+            return exchange("127.0.0.1", port)[1] == "5"
+        except (OSError, IndexError):
+            return False
+
+    assert eventually(answers)
+    after = net.inspect("w")["NetworkSettings"]["Networks"]["a"]
+    assert after["IPAddress"] == before["NetworkSettings"]["Networks"]["a"]["IPAddress"]
+
+
+DNS_SERVER = r"""
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("0.0.0.0", 53))
+print("ready", flush=True)
+while True:
+    q, peer = s.recvfrom(4096)
+    end = q.index(b"\0", 12) + 5
+    if q[end - 4:end - 2] == b"\0\1":
+        s.sendto(q[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + q[12:end] + b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4\xc0\0\2\x63", peer)
+    else:
+        s.sendto(q[:2] + b"\x81\x80\0\1\0\0\0\0\0\0" + q[12:end], peer)
+"""
+
+
+def test_other_names_are_asked_of_the_networks_servers(net: Engine) -> None:
+    net.ok("network", "create", "--subnet", "10.199.8.0/24", "--dns", "10.199.8.53", "a")
+    net.ok(
         "run",
-        "--rm",
+        "-d",
+        "--name",
+        "ns",
         "--network",
-        "container:w",
+        "a",
+        "--ip",
+        "10.199.8.53",
         "host",
         "python3",
         "-Ic",
-        script,
-        "127.0.0.1",
-        "7000",
+        DNS_SERVER,
     )
-    assert out.split()[0] == digest(b"hello")
+    assert eventually(lambda: "ready" in net.ok("logs", "ns"))
+    out = net.ok("run", "--rm", "--network", "a", "host", "getent", "ahostsv4", "www.example.org")
+    assert out.split()[0] == "192.0.2.99"
+    net.ok("network", "update", "--dns-drop", "10.199.8.53", "--dns-add", "10.199.8.99", "a")
+    assert net("run", "--rm", "--network", "a", "host", "getent", "hosts", "x.dns.podman").code == 2
 
 
 def test_none_has_a_loopback_only(net: Engine) -> None:
