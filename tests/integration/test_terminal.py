@@ -62,6 +62,7 @@ def test_detach_and_attach(rootless: Engine) -> None:
         assert terminal.wait() == 0
         assert terminal.is_restored()
     with Terminal(rootless.popen, "attach", "shell") as terminal:
+        terminal.until_raw()
         terminal.type("\x15exit 6\n")
         assert terminal.wait() == 6
 
