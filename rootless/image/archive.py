@@ -27,7 +27,6 @@ from rootless.oci.document import (
 from rootless.oci.image import diff_ids, emit, parse_config
 from rootless.oci.manifest import Index, Manifest
 from rootless.storage import compress, tar
-from rootless.storage.layers import chain_ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
 
     from rootless.image.platform import Platform
     from rootless.image.store import Image, ImageStore
+    from rootless.storage.layers import Staging
     from rootless.storage.unpack import Helper
 
 _MEMBERS_MAX = 100_000
@@ -265,11 +265,8 @@ def forget_layers(store: ImageStore, chains: list[str]) -> None:
     """Remove layers that a failed command brought, as far as no image has them meanwhile."""
     if not any(store.layers.has(chain) for chain in chains):
         return
-    try:
-        lock = store.exclusive(block=False)
-    except OSError:
-        return
-    if lock.fd < 0:
+    lock = store.exclusive(block=False)
+    if not lock.acquire():
         return  # others are at work: the next collect() does it
     try:
         used = {chain for image in store.list() for chain in image.layers}
@@ -584,28 +581,12 @@ def import_rootfs(
 
     store.make()
     with store.helper() as helper, store.hold():
-        staging = store.layers.begin_new(helper)
-        try:
-            staging.start(source, stream=True)
-            result = staging.finish()
-            if result["spoiled"]:
-                raise ArchiveError(
-                    f"the archive cannot be kept as a layer: {result['spoiled']}",
-                    hint="unpack it and pack it again",
-                )
-            chain = staging.name("")
-            if store.layers.has(chain):
-                staging.abort()
-            else:
-                staging.commit(result)
-        except BaseException:
-            staging.abort()
-            raise
+        diff_id, size = _import_layer(store, helper, source)
         created = rfc3339(time.time())
         document = {
             "created": created,
             **config,
-            "rootfs": {"type": "layers", "diff_ids": [staging.diff_id]},
+            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
             "history": [
                 {"created": created, "created_by": "", "comment": message}
                 if message
@@ -625,14 +606,40 @@ def import_rootfs(
                 "layers": [
                     {
                         "mediaType": documents.OCI_LAYER,
-                        "digest": staging.diff_id,
-                        "size": result["size"],
+                        "digest": diff_id,
+                        "size": size,
                     }
                 ],
             }
         )
-        assert chain_ids([staging.diff_id]) == [chain]
         return store.add_image(config_bytes, manifest, [str(_full(name)) for name in names])
+
+
+def _import_layer(store: ImageStore, helper: Helper, source: int) -> tuple[str, int]:
+    staging = store.layers.begin_new(helper)
+    try:
+        staging.start(source, stream=True)
+        result = staging.finish()
+        if result["spoiled"]:
+            # Kept as what it unpacks to, since its own bytes could not be made again.
+            return _repack(store, helper, staging)
+        if store.layers.has(staging.name("")):
+            staging.abort()
+        else:
+            staging.commit(result)
+    except BaseException:
+        staging.abort()
+        raise
+    return staging.diff_id, result["size"]
+
+
+def _repack(store: ImageStore, helper: Helper, first: Staging) -> tuple[str, int]:
+    from rootless.image.commit import pack_layer
+
+    try:
+        return pack_layer(store, helper, [first.folder], "", raw=True)
+    finally:
+        first.abort()
 
 
 def download(store: ImageStore, url: str) -> int:

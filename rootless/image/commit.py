@@ -17,6 +17,7 @@ from rootless.oci.image import emit, rfc3339
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from rootless.image.store import Image, ImageStore
@@ -128,8 +129,27 @@ def commit(store: ImageStore, request: Request) -> Image:
 def _layer(store: ImageStore, helper: Helper, request: Request) -> tuple[str, int]:
     """Bring the changes into the store as a layer; return diff ID and size."""
     base = request.base
-    below = [] if base is None else store.lowers(base)
-    folders = [request.upper, *below] if request.squash else [request.upper]
+    if request.squash:
+        below = [] if base is None else store.lowers(base)
+        folders, parent = [request.upper, *below], ""
+    else:
+        folders = [request.upper]
+        parent = base.layers[-1] if base is not None and base.layers else ""
+    return pack_layer(
+        store, helper, folders, parent, raw=not request.squash, exclude=request.exclude
+    )
+
+
+def pack_layer(
+    store: ImageStore,
+    helper: Helper,
+    folders: list[str],
+    parent: str,
+    *,
+    raw: bool,
+    exclude: Iterable[str] = (),
+) -> tuple[str, int]:
+    """Make a layer of folders (topmost first), or with `raw` of one folder of changes; return diff ID and size."""
     staging = store.layers.begin_new(helper)
     opened: list[int] = []
     reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -137,21 +157,21 @@ def _layer(store: ImageStore, helper: Helper, request: Request) -> tuple[str, in
     try:
         for folder in folders:
             opened.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        packing = helper.run(
-            "archive", [*opened, writer], raw=not request.squash, exclude=list(request.exclude)
-        )
+        packing = helper.run("archive", [*opened, writer], raw=raw, exclude=list(exclude))
         os.close(writer)
         writer = -1
         staging.start(reader, stream=True, compression="")
         os.close(reader)
         reader = -1
-        result = staging.finish()
+        try:
+            result = staging.finish()
+        except RootlessError:
+            # Where packing failed, unpacking has got half an archive: the first error is the reason.
+            packing.wait()
+            raise
         if packing.wait()["size"] != result["size"]:
-            raise RootlessError("the container's changes were not packed whole")
-        parent = "" if request.squash or base is None or not base.layers else base.layers[-1]
-        chain = staging.name(parent)
-        diff_id = staging.diff_id
-        if store.layers.has(chain):
+            raise RootlessError("the changes were not packed whole")
+        if store.layers.has(staging.name(parent)):
             staging.abort()
         else:
             staging.commit(result)
@@ -162,7 +182,7 @@ def _layer(store: ImageStore, helper: Helper, request: Request) -> tuple[str, in
         for fd in (*opened, reader, writer):
             if fd >= 0:
                 os.close(fd)
-    return diff_id, result["size"]
+    return staging.diff_id, result["size"]
 
 
 def _base_layers(

@@ -80,6 +80,7 @@ class Intake:
     def __enter__(self) -> Intake:
         self.store.make()
         self._hold = self.store.hold()
+        self._hold.acquire()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -210,24 +210,16 @@ class ImageStore:
     # Locks
 
     def hold(self) -> Lock:
-        """Keep layers and blobs from being removed; shared by all who add images or start containers."""
-        return self._lock(shared=True)
+        """The lock, to be entered, that keeps layers and blobs from being removed; shared by all who add images."""
+        return self._lock(shared=True, block=True)
 
     def exclusive(self, *, block: bool = True) -> Lock:
-        """Keep everybody from relying on layers and blobs, to remove unused ones."""
+        """The lock, to be entered, that keeps everybody from relying on layers and blobs, to remove unused ones."""
         return self._lock(shared=False, block=block)
 
-    def _lock(self, *, shared: bool, block: bool = True) -> Lock:
-        try:
-            return self._try_lock(shared, block)
-        except FileNotFoundError:
-            make_dirs(self.root)
-            return self._try_lock(shared, block)
-
-    def _try_lock(self, shared: bool, block: bool) -> Lock:
-        lock = Lock(f"{self.root}/lock", shared=shared, block=block)
-        lock.acquire()
-        return lock
+    def _lock(self, *, shared: bool, block: bool) -> Lock:
+        make_dirs(self.root)
+        return Lock(f"{self.root}/lock", shared=shared, block=block)
 
     # Reading
 
@@ -489,8 +481,8 @@ class ImageStore:
         `keep` names the images that containers use: of those, former host images live on. Where others are at work on
         the store it is left to the next command, unless `block`.
         """
-        lock = self._lock(shared=False, block=block)
-        if lock.fd < 0:
+        lock = self.exclusive(block=block)
+        if not lock.acquire():
             return 0
         helper: list[Helper] = []
 

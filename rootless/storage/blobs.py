@@ -186,11 +186,14 @@ class BlobWriter:
         if self.offset + len(data) > limit:
             self.discard()
             raise BlobError(f"blob {self.digest}: more than the expected {limit} bytes arrived")
+        try:
+            done = os.write(self._fd, data)
+            while done < len(data):
+                done += os.write(self._fd, memoryview(data)[done:])
+        except OSError as error:
+            raise explain_full(error, os.path.dirname(self._target)) from error
         self._hash.update(data)
         self.offset += len(data)
-        done = os.write(self._fd, data)
-        while done < len(data):
-            done += os.write(self._fd, memoryview(data)[done:])
 
     def restart(self) -> None:
         """Start anew, where the other end cannot resume."""
@@ -248,5 +251,15 @@ class BlobWriter:
         self.keep()
 
 
-def is_disk_full(error: OSError) -> bool:
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+def explain_full(error: OSError, place: str) -> OSError | RootlessError:
+    """Say that a disk or quota is full, and what to do; any other error stays what it is."""
+    if error.errno == errno.EDQUOT:
+        message = f"{place}: your disk quota is used up"
+    elif error.errno == errno.ENOSPC:
+        message = f"{place}: no space left on the file system"
+    else:
+        return error
+    return RootlessError(
+        message,
+        hint="`rootless image prune` frees unused images; --root or storage.conf puts the store elsewhere",
+    )

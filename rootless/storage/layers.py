@@ -13,6 +13,7 @@ from rootless import quickjson as json
 from rootless.errors import RootlessError
 from rootless.files import Lock, make_dirs, read_json, write_atomic
 from rootless.oci.digest import is_digest, sha256
+from rootless.storage.blobs import explain_full
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -214,6 +215,11 @@ class Staging:
         self.parent = parent
         self.diff_id = diff_id
 
+    @property
+    def folder(self) -> str:
+        """Where the files are until commit."""
+        return f"{self._folder}/diff"
+
     def start(
         self,
         source: int,
@@ -233,7 +239,8 @@ class Staging:
         try:
             self._job = self._helper.run(
                 "unpack",
-                [source, diff, recipe],
+                # With the lock: it is free when the worker is gone as well, whoever was killed first.
+                [source, diff, recipe, self._lock.fd],
                 start=start,
                 size=size,
                 follow=follow,
@@ -252,7 +259,10 @@ class Staging:
         """Wait for the unpacking and compare the diff ID; the layer is then complete but not yet visible."""
         assert self._job is not None
         job, self._job = self._job, None
-        result = job.wait()
+        try:
+            result = job.wait()
+        except OSError as error:
+            raise explain_full(error, self._store._root) from error
         if not self.chain:
             self.diff_id = result["diff_id"]
         elif result["diff_id"] != self.diff_id:

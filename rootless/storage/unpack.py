@@ -305,7 +305,7 @@ class _Pipeline:
 def _unpack(
     message: dict[str, Any], fds: list[int], channel: socket.socket, idmap: IdMap
 ) -> dict[str, object]:
-    source_fd, folder, recipe_fd = fds
+    source_fd, folder, recipe_fd, _lock = fds
     source: _Source | _Stream
     if message["stream"]:
         source = _Stream(source_fd)
