@@ -205,7 +205,14 @@ def volume_document(store: VolumeStore, record: dict[str, Any]) -> dict[str, Any
 
 
 def _network(engine: Engine, name: str) -> Any:
-    raise NotFound(f"network {name}: unable to find network with name or ID {name}: network not found")
+    from rootless import netrecords
+    from rootless.cli.network import document, with_containers
+
+    try:
+        network = netrecords.read(engine.paths, engine.config, name)
+    except NotFound as error:
+        raise NotFound(f"network {name}: {error.message}") from None
+    return document(with_containers(engine, network))
 
 
 def _pod(engine: Engine, name: str) -> Any:
