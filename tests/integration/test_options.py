@@ -301,3 +301,61 @@ def test_containers_conf(fresh: Engine) -> None:
         "0022",
         "mine",
     ]
+
+
+# hostile images
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "folder", "huge", "device-like"])
+def test_case_16_account_files(rootless: Engine, tmp_path: Path, kind: str) -> None:
+    """An image's account file that is no plain file is no account file: nothing hangs, nothing of the host is read."""
+    import tarfile
+
+    from tests.support import images
+
+    secret = tmp_path / "passwd"
+    secret.write_text("evil:x:0:0::/evil:/bin/sh\n")
+    info = tarfile.TarInfo("etc/passwd")
+    data = b""
+    if kind == "fifo":
+        info.type = tarfile.FIFOTYPE
+    elif kind == "link":
+        info.type, info.linkname = tarfile.SYMTYPE, str(secret)
+    elif kind == "folder":
+        info.type, info.mode = tarfile.DIRTYPE, 0o755
+    elif kind == "huge":
+        data = b"evil:x:0:0::/evil:/bin/sh\n" + b"#" * (11 << 20)
+    else:
+        info.type, info.linkname = tarfile.SYMTYPE, "/dev/zero"
+    info.size = len(data)
+    name = f"localhost/accounts-{kind}:latest"
+    layers = [images.busybox_layer(), images.layer([images.file("etc/.wh.passwd"), (info, data)])]
+    rootless.ok(
+        "load",
+        "--input",
+        str(images.docker_archive(tmp_path / "i.tar", layers, [name], Cmd=["sh"])),
+    )
+    # Not id(1): it would read the file itself.
+    assert (
+        rootless.ok(*HOST, "--user", "5:6", name, "grep", "Uid", "/proc/self/status").split()[1]
+        == "5"
+    )
+    assert "unable to find user evil" in rootless.fails(
+        *HOST, "--user", "evil", name, "true", code=126
+    )
+
+
+def test_case_09_workdir_that_is_a_link(rootless: Engine, tmp_path: Path) -> None:
+    from tests.support import images
+
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    name = "localhost/workdir:latest"
+    layers = [images.busybox_layer(), images.layer([images.symlink("w", str(outside))])]
+    path = images.docker_archive(
+        tmp_path / "i.tar", layers, [name], Cmd=["pwd"], WorkingDir="/w/made"
+    )
+    rootless.ok("load", "--input", str(path))
+    rootless(*HOST, name)
+    rootless(*HOST, "--workdir", "/w", name)
+    assert list(outside.iterdir()) == []

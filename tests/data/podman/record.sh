@@ -1,6 +1,7 @@
 #!/bin/bash
 # Ask Podman for the spec of each line of `specs.txt` (options of `podman create`) and print them as JSON lines:
-#   debian13 run user tests/data/podman/record.sh < tests/data/podman/specs.txt > tests/data/podman/specs.jsonl
+#   debian13 run user tests/data/podman/record.sh < tests/data/podman/specs.txt |
+#     python3 tests/data/podman/shrink.py > tests/data/podman/specs.json
 # Podman 5.4.2 with runc: its crun refuses a host of mixed cgroups. `bb` is the image that is made here.
 set -eu
 export PODMAN_IGNORE_CGROUPSV1_WARNING=1
