@@ -301,6 +301,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "container rm": ("rm", "Remove containers"),
     "start": ("start", "Start containers"),
     "container start": ("start", "Start containers"),
+    "stats": ("stats", "Show what running containers use"),
+    "container stats": ("stats", "Show what running containers use"),
     "stop": ("stop", "Stop containers"),
     "container stop": ("stop", "Stop containers"),
     "unpause": ("pause:UNPAUSE", "Let paused containers go on"),
