@@ -32,6 +32,10 @@ UNSHARED_DATA = "_ROOTLESS_DATA"
 UNSHARED_RUN = "_ROOTLESS_RUN"
 
 
+# Where a private folder is made when nobody has made one for the user: emptied by a reboot, or by time.
+_SHARED = ("/dev/shm", "/tmp")
+
+
 class Paths:
     """The folders below one data root and one run root."""
 
@@ -113,10 +117,13 @@ class Paths:
 
 def is_network_fs(path: str) -> bool:
     """Whether the nearest existing parent of `path` is on a file system that several machines mount."""
-    from rootless.linux.fs import fs_type
-
     while True:
         try:
+            # One with a block device is of this machine; asking further would load ctypes for every command.
+            if os.major(os.stat(path).st_dev):
+                return False
+            from rootless.linux.fs import fs_type
+
             return fs_type(path) in _NETWORK_FS
         except FileNotFoundError:
             path = os.path.dirname(path)
@@ -170,7 +177,7 @@ def runtime_home() -> str:
     usual = f"/run/user/{uid}"
     if _is_own_private(usual):
         return usual
-    for parent in ("/dev/shm", "/tmp"):
+    for parent in _SHARED:
         private = f"{parent}/rootless-{uid}"
         try:
             os.mkdir(private, 0o700)
