@@ -264,8 +264,9 @@ class Extractor:
                     os.fchown(fd, entry.uid, entry.gid)
                 else:
                     self._record_owner(fd, entry)
-                if mode & 0o6000:
-                    os.fchmod(fd, mode)  # chown(2) clears these bits
+            if mode & 0o6000:
+                # write(2) and chown(2) clear these bits, but for real root.
+                os.fchmod(fd, mode)
             if entry.xattrs:
                 self._set_xattrs(fd, entry.xattrs)
             mtime = entry.mtime

@@ -74,6 +74,8 @@ def test_owners_modes_times_and_contents(made: ImageStore, helper: Helper) -> No
         folder("d", 0o1777, 5, 6),
         dated,
         file("suid", b"#!", 0o6755, 33, 33),
+        # Writing clears the bits of root's files as well.
+        file("roots", b"#!", 0o4755),
         symlink("link", "/etc/passwd"),
         hardlink("hard", "d/f"),
         special("fifo", tarfile.FIFOTYPE, mode=0o620),
@@ -88,6 +90,7 @@ def test_owners_modes_times_and_contents(made: ImageStore, helper: Helper) -> No
     assert tree.mtimes["d"] == 0
     assert stat.S_IMODE(tree.mode("suid")) == 0o6755
     assert tree.owner("suid") == (33, 33)
+    assert stat.S_IMODE(tree.mode("roots")) == 0o4755
     assert tree.content("link") == b"/etc/passwd"
     assert tree.links["hard"] == 2
     assert stat.S_ISFIFO(tree.mode("fifo"))
