@@ -145,8 +145,8 @@ def test_reboot(fresh: Engine) -> None:
 
 
 @pytest.mark.needs("userns", "overlay")
-def test_old_boot_is_not_believed(fresh: Engine) -> None:
-    """A run-time folder that outlived the reboot: its pids are other processes' now (security case 46)."""
+def test_case_46_52_old_boot_is_not_believed(fresh: Engine) -> None:
+    """A run-time folder that outlived the reboot: its pids are other processes' now."""
     fresh.ok("create", "--name", "old", "--network", "none", "host", "true")
     identity = fresh.inspect("old")["Id"]
     folder = fresh.run / "containers" / identity
