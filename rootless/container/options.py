@@ -43,7 +43,6 @@ UNSUPPORTED: dict[str, str] = {
     "memory_swappiness": "swappiness exists with cgroup v1 only, which cannot be delegated to a user",
     "device_cgroup_rule": "device cgroup rules are not supported in rootless mode or in a user namespace",
     "gpus": "CDI devices are not available in this version; give the nodes with --device",
-    "cgroups=split": "cgroups of a service are not available in this version; leave it out",
     "sdnotify=healthy": "waiting for a health check is not available in this version; use --sdnotify conmon",
 }
 

@@ -243,7 +243,6 @@ def test_health_checks(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--log-driver journald", "--log-driver=journald: "),
         ("--log-opt foo=bar", "--log-opt foo: unknown option"),
         ("--chrootdirs rel", "must be an absolute path"),
-        ("--cgroups split", "--cgroups=split: "),
         ("--sdnotify healthy", "--sdnotify=healthy: "),
         ("--seccomp-policy image", "--seccomp-policy=image: "),
         ("--oom-kill-disable", "--oom-kill-disable: "),
