@@ -453,6 +453,9 @@ def _prepare_pasta(link: Link, config: Config | None) -> None:
         for address in settings.dns_forward
         if (ipv6 if ":" in address else ipv4 or ipv6 is None) is not None
     ]
+    if not link.addresses:
+        address, prefix, gateway = pasta.OFFLINE
+        link.addresses, link.gateways = [(address, prefix)], [gateway]
     if settings.map_guest:
         link.host_address = settings.map_guest[0]
     else:

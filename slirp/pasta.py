@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from rootless.errors import RootlessError, Usage
+from slirp.host import uplink4, uplink6
 from slirp.process import Pending, find_program
 
 TYPE_CHECKING = False
@@ -156,11 +157,27 @@ class Settings:
         self.only_family = family  # 4, 6 or 0 for both
 
 
+# What pasta of 2024 falls back to on a host without routes; the one before has to be told.
+OFFLINE = ("169.254.2.1", 16, "169.254.2.2")
+
+
+def offline(pasta: Pasta) -> list[str]:
+    """Arguments for a host without a way out; none where it has one, or where this pasta knows what to do."""
+    if "--map-host-loopback" in pasta.features or uplink4() or uplink6():
+        return []
+    address, prefix, gateway = OFFLINE
+    return [
+        "-4", "-i", "lo", "-a", address, "-n", str(prefix), "-g", gateway, "-M", "9a:55:9a:55:9a:55",
+    ]  # fmt: skip
+
+
 def settings(
     pasta: Pasta, options: Sequence[str] = (), ports: Sequence[PortMapping] = ()
 ) -> Settings:
     """The arguments for pasta, everything but the namespaces: Podman's list in Podman's order."""
     given = ["--config-net"]
+    if not options and (extra := offline(pasta)):
+        given += [*extra, "-I", "eth0"]
     map_gateway = False
     for option in options:
         if option == "--map-gw":
@@ -228,7 +245,7 @@ def door(pasta: Pasta, interface: str, ports: Sequence[dict[str, Any]], ipv6: bo
     Its addresses stay the host's: pasta rewrites the source of what comes from the host itself only where it can see
     that it does.
     """
-    arguments = ["--ns-ifname", interface]
+    arguments = ["--ns-ifname", interface, *offline(pasta)]
     kinds = set()
     for port in ports:
         flag = {"tcp": "-t", "udp": "-u"}.get(port["protocol"])

@@ -6,6 +6,7 @@ import pytest
 
 from rootless.errors import RootlessError, Usage
 from slirp import pasta, slirp4netns
+from slirp.host import Uplink
 from slirp.pasta import Pasta
 from slirp.ports import parse_publish
 
@@ -13,6 +14,20 @@ OLD = Pasta("/usr/bin/pasta", "/usr/bin/pasta", frozenset({"--no-map-gw", "--dns
 NEW = Pasta(
     "/usr/bin/pasta", "/usr/bin/pasta", OLD.features | {"--map-guest-addr", "--map-host-loopback"}
 )
+
+
+@pytest.fixture(autouse=True)
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever this machine's routes are."""
+    monkeypatch.setattr(pasta, "uplink4", lambda: Uplink("eth0", [("192.0.2.2", 24)], "192.0.2.1"))
+
+
+def test_host_without_routes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pasta, "uplink4", lambda: None)
+    monkeypatch.setattr(pasta, "uplink6", lambda: None)
+    assert "-i lo -a 169.254.2.1 -n 16" in " ".join(pasta.settings(OLD).arguments)
+    assert "-i" not in pasta.settings(NEW).arguments
+    assert "-i lo" in " ".join(pasta.door(OLD, "door1", [], False))
 
 
 def test_case_43_defaults_reach_no_loopback_of_the_host() -> None:

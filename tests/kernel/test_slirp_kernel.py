@@ -1,0 +1,300 @@
+"""slirp against the kernel: netlink, helpers that end with their owner, ports that a relay carries."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from rootless.errors import SetupError
+from rootless.linux.sched import CLONE_NEWNET, CLONE_NEWUSER, setns, unshare
+from slirp import firewall, pasta, process, relay, slirp4netns
+from slirp.netlink import Netlink
+from slirp.ports import PortMapping
+
+pytestmark = pytest.mark.needs("userns")
+
+
+class Namespaces:
+    """A user and a network namespace, held by a child that sleeps."""
+
+    def __init__(self) -> None:
+        ready, tell = os.pipe()
+        self._hold, self._end = -1, -1
+        hold, self._end = os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            os.close(self._end)
+            uid, gid = os.getuid(), os.getgid()
+            unshare(CLONE_NEWUSER | CLONE_NEWNET)
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+            Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+            os.write(tell, b"x")
+            os.read(hold, 1)
+            os._exit(0)
+        os.close(tell)
+        os.close(hold)
+        assert os.read(ready, 1) == b"x"
+        os.close(ready)
+        self.user = os.open(f"/proc/{self.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        self.net = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+    def inside(self, body: Callable[[], None]) -> None:
+        """Run `body` in both; its failure is the caller's."""
+        reads, writes = os.pipe()
+        pid = os.fork()
+        if not pid:
+            status = 1
+            try:
+                setns(self.user, CLONE_NEWUSER)
+                setns(self.net, CLONE_NEWNET)
+                body()
+                status = 0
+            except BaseException:
+                os.write(writes, traceback.format_exc().encode()[-4000:])
+            finally:
+                os._exit(status)
+        os.close(writes)
+        text = b""
+        while chunk := os.read(reads, 4096):
+            text += chunk
+        os.close(reads)
+        assert os.waitpid(pid, 0)[1] == 0, text.decode()
+
+    def close(self) -> None:
+        for fd in (self.user, self.net, self._end):
+            os.close(fd)
+        os.waitpid(self.pid, 0)
+
+
+@pytest.fixture
+def space() -> Iterator[Namespaces]:
+    one = Namespaces()
+    yield one
+    one.close()
+
+
+def test_bridge_addresses_routes_and_rules(space: Namespaces) -> None:
+    def body() -> None:
+        with Netlink() as link:
+            lo = link.link("lo")
+            assert lo is not None
+            link.set_up(lo.index)
+            assert link.link("nothing") is None
+            link.add_bridge("br7", 1400)
+            with pytest.raises(FileExistsError):
+                link.add_bridge("br7", 1400)
+            bridge = link.link("br7")
+            assert bridge is not None
+            assert bridge.mtu == 1400
+            link.add_address(bridge.index, "10.7.0.1", 24)
+            link.add_address(bridge.index, "fd07::1", 64)
+            link.set_up(bridge.index)
+            assert (bridge.index, "10.7.0.1", 24) in link.addresses()
+            assert (bridge.index, "fd07::1", 64) in link.addresses()
+            link.add_route("10.8.0.0/16", gateway="10.7.0.2", index=bridge.index, metric=7)
+            link.add_route("0.0.0.0/0", index=bridge.index, table=1001)
+            link.add_mark_rule(socket.AF_INET, 1, 1001)
+            with pytest.raises(FileExistsError):
+                link.add_mark_rule(socket.AF_INET, 1, 1001)
+            link.delete_mark_rule(socket.AF_INET, 1, 1001)
+            link.delete_address(bridge.index, "10.7.0.1", 24)
+            routes = Path("/proc/net/route").read_text()
+            assert "br7" not in routes, routes
+            link.delete_link(bridge.index)
+            assert [one.name for one in link.links()] == ["lo"]
+
+    space.inside(body)
+
+
+def test_veth_into_a_namespace_below(space: Namespaces) -> None:
+    """What the router does: the other end's user namespace is a child of ours."""
+
+    def body() -> None:
+        below = Namespaces()
+        with Netlink() as link:
+            link.add_bridge("br7", 1500)
+            bridge = link.link("br7")
+            assert bridge is not None
+            link.set_up(bridge.index)
+            link.add_veth("veth0", bridge.index, 1500, "eth0", below.net, "02:00:00:00:00:07")
+            end = link.link("veth0")
+            assert end is not None
+            assert end.master == bridge.index
+
+        def check() -> None:
+            with Netlink() as other:
+                eth = other.link("eth0")
+                assert eth is not None
+                assert eth.mac == "02:00:00:00:00:07"
+
+        below.inside(check)
+        below.close()
+
+    space.inside(body)
+
+
+@pytest.mark.needs("nft")
+def test_rules_are_taken_and_replaced(space: Namespaces) -> None:
+    zones = [
+        firewall.Zone("a", ["10.1.0.0/24", "fd01::/64"], False, "true"),
+        firewall.Zone("b", ["10.2.0.0/24"], True, "strict"),
+    ]
+    forwards = [
+        firewall.Forward("tcp", 8080, "10.1.0.2", 80),
+        firewall.Forward("udp", 8080, "fd01::2", 80),
+    ]
+
+    def body() -> None:
+        nft = firewall.find()
+        for _ in range(2):
+            firewall.apply(nft, firewall.ruleset(zones, forwards, [("door1", 1)]))
+        firewall.apply(nft, firewall.ruleset([], []))
+
+    space.inside(body)
+
+
+def _gone(pidfd: int, patience_s: float = 5) -> bool:
+    return bool(select.select([pidfd], [], [], patience_s)[0])
+
+
+@pytest.mark.needs("tun")
+@pytest.mark.parametrize("driver", ["pasta", "slirp4netns"])
+def test_helper_ends_with_its_owner(space: Namespaces, driver: str, tmp_path: Path) -> None:
+    """The lifeline: SIGKILL to whoever holds its end is the helper's end as well, on every version of it."""
+    reads, writes = os.pipe()
+    owner = os.fork()
+    if not owner:
+        try:
+            if driver == "pasta":
+                found = pasta.find()
+                assert found is not None
+                pending = pasta.start(found, pasta.settings(found).arguments, space.net, space.user)
+            else:
+                program = slirp4netns.find()
+                assert program is not None
+                settings = slirp4netns.parse([])
+                pending = slirp4netns.start(
+                    program, settings, (), space.net, space.user, str(tmp_path)
+                )
+            helper = pending.wait_ready()
+            os.write(writes, b"%d" % helper.pid)
+            os.close(writes)
+            signal.pause()
+        finally:
+            os._exit(1)
+    os.close(writes)
+    text = os.read(reads, 64)
+    os.close(reads)
+    if not text:
+        os.waitpid(owner, 0)
+        pytest.skip(f"this host lacks: {driver}")
+    pidfd = os.pidfd_open(int(text))
+    os.kill(owner, signal.SIGKILL)
+    os.waitpid(owner, 0)
+    assert _gone(pidfd)
+    os.close(pidfd)
+
+
+@pytest.mark.needs("tun")
+def test_helpers_failure_is_told_in_its_words(space: Namespaces) -> None:
+    found = pasta.find()
+    if found is None:
+        pytest.skip("this host lacks: pasta")
+    with pytest.raises(SetupError, match="pasta failed with exit code 1: .*nonsense"):
+        pasta.start(found, ["--nonsense"], space.net, space.user).wait_ready()
+
+
+def test_missing_program_is_told() -> None:
+    null = os.open("/dev/null", os.O_RDONLY)
+    pending = process.Pending("helper", ["/nonexistent/helper"], null, -1, lambda pid, words: False)
+    with pytest.raises(SetupError, match="cannot start /nonexistent/helper"):
+        pending.wait_ready()
+    os.close(null)
+
+
+def test_case_46_a_reused_pid_is_left_alone() -> None:
+    pid = os.fork()
+    if not pid:
+        signal.pause()
+        os._exit(0)
+    process.kill_recorded(pid, process.start_time(pid) + 1)
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+    process.kill_recorded(pid, process.start_time(pid))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+
+def test_case_51_helper_from_a_folder_others_can_write_to(tmp_path: Path) -> None:
+    program = tmp_path / "pasta"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o777)
+    assert process.find_program("pasta", [str(tmp_path)]) != str(program)
+    program.chmod(0o755)
+    assert process.find_program("pasta", [str(tmp_path)]) == str(program)
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_relay(space: Namespaces, protocol: str) -> None:
+    """Outer sockets here, inner ones in there; half-closed connections keep their other half."""
+    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    told, tell = os.pipe()
+
+    def serve() -> None:
+        with Netlink() as link:
+            link.set_up(1)
+        with socket.socket(socket.AF_INET, kind) as server:
+            server.bind(("127.0.0.1", 7000))
+            if protocol == "udp":
+                os.write(tell, b"x")
+                data, peer = server.recvfrom(64)
+                server.sendto(b"got " + data, peer)
+                return
+            server.listen(8)
+            os.write(tell, b"x")
+            for _ in range(20):
+                one, _ = server.accept()
+                data = b""
+                while chunk := one.recv(65536):
+                    data += chunk
+                one.sendall(b"got %d" % len(data))
+                one.close()
+
+    server = os.fork()
+    if not server:
+        try:
+            space.inside(serve)
+        finally:
+            os._exit(0)
+    assert os.read(told, 1) == b"x"
+    helper = relay.start(
+        [PortMapping("127.0.0.1", port, 7000, 1, protocol)], "127.0.0.1", space.net, space.user
+    )
+    try:
+        if protocol == "udp":
+            with socket.socket(socket.AF_INET, kind) as client:
+                client.settimeout(5)
+                client.sendto(b"x", ("127.0.0.1", port))
+                assert client.recv(64) == b"got x"
+        else:
+            for number in range(20):
+                with socket.create_connection(("127.0.0.1", port), 5) as client:
+                    client.sendall(bytes(number * 100_000))
+                    client.shutdown(socket.SHUT_WR)
+                    assert client.makefile().read() == f"got {number * 100_000}"
+    finally:
+        helper.stop()
+        os.waitpid(server, 0)
+        os.close(told)
+        os.close(tell)
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", port), 1)
