@@ -1320,7 +1320,7 @@ class _Reader:
 
 def passed_descriptors(count: int, single: Iterable[int]) -> list[int]:
     """The descriptors of --preserve-fds and --preserve-fd, all of which the caller has to have handed over."""
-    numbers = {fd: "preserve-fds" for fd in range(3, 3 + count)}
+    numbers = dict.fromkeys(range(3, 3 + count), "preserve-fds")
     for fd in single:
         if fd < 3:
             raise Usage(
