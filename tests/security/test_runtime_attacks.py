@@ -89,12 +89,15 @@ def test_case_02_working_directory_outside(rootless: Engine, tmp_path: Path, how
 
 
 def test_case_04_masked_paths_use_the_hosts_null(rootless: Engine, tmp_path: Path) -> None:
-    """The image's own /dev/null is a link to a file that would be bound writable over /proc/kcore."""
+    """The image's own /dev/null is a link to a file that would be bound writable over what is masked."""
     name = load(
         rootless, tmp_path, "null",
         [images.file("bait", "bait", mode=0o666), images.symlink("dev/null", "/bait"), images.symlink("dev/zero", "/bait")],
     )  # fmt: skip
-    out = rootless.ok("run", "--rm", *NONE, name, "sh", "-c", "stat -c '%F %t %T' /proc/kcore /dev/null; cat /proc/kcore | wc -c; cat /bait")
+    out = rootless.ok(
+        "run", "--rm", "--security-opt", "mask=/etc/passwd", *NONE, name,
+        "sh", "-c", "stat -c '%F %t %T' /etc/passwd /dev/null; cat /etc/passwd | wc -c; cat /bait",
+    )  # fmt: skip
     lines = out.splitlines()
     assert lines[:2] == ["character special file 1 3"] * 2
     assert lines[2:] == ["0", "bait"]
