@@ -645,7 +645,7 @@ def _repack(store: ImageStore, helper: Helper, first: Staging) -> tuple[str, int
 def download(store: ImageStore, url: str) -> int:
     """Fetch a root file system from a web server into a nameless file."""
     from urllib import request
-    from urllib.error import URLError
+    from urllib.error import HTTPError, URLError
 
     class Redirects(request.HTTPRedirectHandler):
         """To http and https only: by default a server may send us to ftp as well."""
@@ -673,7 +673,7 @@ def download(store: ImageStore, url: str) -> int:
                 raise ArchiveError(f"{url}: cut off after {total} of {expected} bytes")
     except (URLError, TimeoutError, ConnectionError, ValueError) as error:
         os.close(out)
-        reason = getattr(error, "reason", None) or error
+        reason = error if isinstance(error, HTTPError) else getattr(error, "reason", None) or error
         raise ArchiveError(f"{url}: cannot fetch it: {reason}") from error
     except BaseException:
         os.close(out)

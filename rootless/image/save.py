@@ -58,8 +58,19 @@ class TarSink:
 
     def begin(self, name: str, size: int) -> None:
         self._seen.add(name)
+        self._folders(name.rpartition("/")[0])
         entry = tar.Entry(os.fsencode(name))
         entry.size = size
+        _write(self._fd, tar.header(entry))
+
+    def _folders(self, name: str) -> None:
+        # skopeo, as an ordinary user, fails over folders that it has to make up.
+        if not name or name in self._seen:
+            return
+        self._folders(name.rpartition("/")[0])
+        self._seen.add(name)
+        entry = tar.Entry(os.fsencode(f"{name}/"), tar.DIRECTORY)
+        entry.mode = 0o755
         _write(self._fd, tar.header(entry))
 
     def data(self, block: bytes) -> None:

@@ -14,6 +14,7 @@ record is there; only who has `exclusive()` removes layers and blobs. Lean: `run
 from __future__ import annotations
 
 import os
+import time
 
 from rootless.errors import Conflict, NotFound, RootlessError
 from rootless.files import (
@@ -448,7 +449,11 @@ class ImageStore:
         self.make()
         before = self._name(full)[0]
         content = f"{image.id}\n{digest or image.digest}\n{full}\n"
-        write_atomic(self._name_path(self.root, full), content.encode(), sync=self.blobs.sync)
+        path = self._name_path(self.root, full)
+        write_atomic(path, content.encode(), sync=self.blobs.sync)
+        # The kernel's own stamps are too coarse to tell the order of names given in one command.
+        now = time.time_ns()
+        os.utime(path, ns=(now, now))
         image._names = None
         return before if before and before != image.id else None
 
