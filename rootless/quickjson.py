@@ -86,7 +86,9 @@ def dumps(
     return "".join(encode(value, 0))
 
 
-def _write(value: Any, line: str, step: str, how: tuple[str, str, bool, Any], put: Callable[[str], object]) -> None:
+def _write(
+    value: Any, line: str, step: str, how: tuple[str, str, bool, Any], put: Callable[[str], object]
+) -> None:
     """An indented document: the C encoder has no indentation before Python 3.14."""
     item, key, sort_keys, string = how
     inner = line + step

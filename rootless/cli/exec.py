@@ -64,7 +64,9 @@ def main(inv: Invocation) -> int:
     if inv.given("preserve-fds") or inv.given("preserve-fd"):
         from rootless.container.options import passed_descriptors
 
-        options.preserve_fds = passed_descriptors(inv.number("preserve-fds"), inv.options["preserve-fd"])
+        options.preserve_fds = passed_descriptors(
+            inv.number("preserve-fds"), inv.options["preserve-fd"]
+        )
     session = Exec(engine, chosen[0][1], options)
     if not (options.tty or options.detach):
         return session.run()

@@ -19,7 +19,9 @@ def read_cidfile(path: str) -> str:
         with open(path) as file:
             return file.readline().strip()
     except OSError as error:
-        raise RootlessError(f"reading CIDFile: open {path}: {(error.strerror or '').lower()}") from None
+        raise RootlessError(
+            f"reading CIDFile: open {path}: {(error.strerror or '').lower()}"
+        ) from None
 
 
 def select(

@@ -24,7 +24,9 @@ def main(inv: Invocation) -> int:
     if inv.flag("latest"):
         statuses = all_statuses(engine)
         if not statuses:
-            raise NotFound("unable to look up requested container: no containers: no such container")
+            raise NotFound(
+                "unable to look up requested container: no containers: no such container"
+            )
         status = statuses[-1]
     else:
         try:

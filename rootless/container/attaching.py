@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from rootless.container.engine import Engine
 
 
-def attach(engine: Engine, identity: str, *, stdin: bool, keys: str | None, sig_proxy: bool) -> int | None:
+def attach(
+    engine: Engine, identity: str, *, stdin: bool, keys: str | None, sig_proxy: bool
+) -> int | None:
     """Join a running container; its exit code, or None after the detach keys."""
     status = status_of(engine, identity)
     if status.word != RUNNING:
@@ -22,7 +24,9 @@ def attach(engine: Engine, identity: str, *, stdin: bool, keys: str | None, sig_
     try:
         link = Link.connect(engine.containers.run_folder(identity))
     except OSError as error:
-        raise RootlessError(f"container {status.name}: its monitor does not answer: {(error.strerror or '').lower()}") from None
+        raise RootlessError(
+            f"container {status.name}: its monitor does not answer: {(error.strerror or '').lower()}"
+        ) from None
     session = Session(
         link,
         stdin=stdin and options.interactive,

@@ -25,14 +25,33 @@ def stamp(now_ns: int) -> str:
     second, rest = divmod(now_ns, 1_000_000_000)
     local = time.localtime(second)
     minutes = local.tm_gmtoff // 60
-    zone = "Z" if not minutes else f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
+    zone = (
+        "Z"
+        if not minutes
+        else f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
+    )
     fraction = f".{rest:09d}".rstrip("0") if rest else ""
     return time.strftime("%Y-%m-%dT%H:%M:%S", local) + fraction + zone
 
 
-def emit(engine: Engine, kind: str, status: str, name: str, identity: str, *, image: str = "", **attributes: Any) -> None:
+def emit(
+    engine: Engine,
+    kind: str,
+    status: str,
+    name: str,
+    identity: str,
+    *,
+    image: str = "",
+    **attributes: Any,
+) -> None:
     """Record an event; one that cannot be recorded (a full disk) is no reason for a command to fail."""
-    event: dict[str, Any] = {"Name": name, "Status": status, "Time": stamp(time.time_ns()), "Type": kind, "ID": identity}
+    event: dict[str, Any] = {
+        "Name": name,
+        "Status": status,
+        "Time": stamp(time.time_ns()),
+        "Type": kind,
+        "ID": identity,
+    }
     if image:
         event["Image"] = image
     details = attributes.pop("labels", None)
@@ -42,10 +61,14 @@ def emit(engine: Engine, kind: str, status: str, name: str, identity: str, *, im
     path = engine.paths.events
     try:
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = os.open(
+                path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
         except FileNotFoundError:
             make_private_dir(os.path.dirname(path))
-            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            fd = os.open(
+                path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+            )
         try:
             os.write(fd, json.dumps(event, separators=(",", ":")).encode() + b"\n")
             full = os.fstat(fd).st_size > _MAX_SIZE
@@ -60,6 +83,12 @@ def emit(engine: Engine, kind: str, status: str, name: str, identity: str, *, im
 def container_event(engine: Engine, record: dict[str, Any], status: str, **attributes: Any) -> None:
     image = record.get("image") or {}
     emit(
-        engine, "container", status, record["name"], record["id"], image=image.get("name", ""),
-        labels=record.get("labels"), **attributes,
+        engine,
+        "container",
+        status,
+        record["name"],
+        record["id"],
+        image=image.get("name", ""),
+        labels=record.get("labels"),
+        **attributes,
     )

@@ -40,7 +40,9 @@ def resume(engine: Engine, status: Status) -> None:
     else:
         for pid in members(status):
             _signal(pid, signal.SIGCONT)
-    engine.containers.write_live(status.id, {key: value for key, value in status.live.items() if key != "paused"})
+    engine.containers.write_live(
+        status.id, {key: value for key, value in status.live.items() if key != "paused"}
+    )
     events.container_event(engine, status.record, "unpause")
 
 
@@ -93,4 +95,3 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
         pass
-

@@ -13,10 +13,20 @@ from typing import Any
 from rootless.errors import RootlessError
 from rootless.files import read_json
 
-STAGES = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop", "precreate")
+STAGES = (
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+    "precreate",
+)
 
 
-def add_hooks(spec: dict[str, Any], folders: list[str], annotations: dict[str, str], has_binds: bool) -> None:
+def add_hooks(
+    spec: dict[str, Any], folders: list[str], annotations: dict[str, str], has_binds: bool
+) -> None:
     """Add what matches to the spec; a file of a later folder replaces one of the same name before it."""
     files: dict[str, str] = {}
     for folder in folders:
@@ -49,10 +59,14 @@ def _check(path: str, document: Any) -> None:
         if not stages or unknown:
             problem = f"stages: {unknown[0] if unknown else 'none given'} is not known"
     if problem:
-        raise RootlessError(f"OCI hook {path}: {problem}", hint="see oci-hooks(5), or take the file away")
+        raise RootlessError(
+            f"OCI hook {path}: {problem}", hint="see oci-hooks(5), or take the file away"
+        )
 
 
-def matches(when: dict[str, Any], args: list[str], annotations: dict[str, str], has_binds: bool) -> bool:
+def matches(
+    when: dict[str, Any], args: list[str], annotations: dict[str, str], has_binds: bool
+) -> bool:
     """Whether every condition of `when` holds (oci-hooks(5), "1.0.0")."""
     if "always" in when and not when["always"]:
         return False

@@ -25,5 +25,8 @@ def pull_for(engine: Engine, options: CreateOptions, reporter: Reporter | None) 
         retry_delay_s=parse_delay(options.retry_delay),
     )
     return pull.ensure_image(
-        engine.images, options.image, pull.PullOptions(options.pull or pull.MISSING, wanted, access), reporter
+        engine.images,
+        options.image,
+        pull.PullOptions(options.pull or pull.MISSING, wanted, access),
+        reporter,
     )

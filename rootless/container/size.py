@@ -34,7 +34,9 @@ def changed_size(engine: Engine, record: dict[str, Any]) -> int:
     reader, writer = os.pipe2(os.O_CLOEXEC)
     with os.fdopen(reader) as answer:
         try:
-            child = fork_in_userns(idmap_of(engine, record), lambda: os.write(writer, str(tree_size(upper)).encode()))
+            child = fork_in_userns(
+                idmap_of(engine, record), lambda: os.write(writer, str(tree_size(upper)).encode())
+            )
         finally:
             os.close(writer)
         text = answer.read()
@@ -61,7 +63,9 @@ def _once(status: os.stat_result, seen: set[tuple[int, int]]) -> int:
 
 def _below(parent: int | None, name: str, seen: set[tuple[int, int]]) -> int:
     total = 0
-    folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    folder = os.open(
+        name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent
+    )
     try:
         for child in os.listdir(folder):
             try:

@@ -38,7 +38,9 @@ class _Statfs(ctypes.Structure):
 _openat2 = libc.function(
     "syscall", libc.c_long, libc.c_long, libc.c_int, libc.c_char_p, libc.c_void_p, libc.c_size_t
 )
-_close_range = libc.function("syscall", libc.c_long, libc.c_long, libc.c_uint, libc.c_uint, libc.c_uint)
+_close_range = libc.function(
+    "syscall", libc.c_long, libc.c_long, libc.c_uint, libc.c_uint, libc.c_uint
+)
 _statfs = libc.function("statfs", libc.c_int, libc.c_char_p, libc.c_void_p)
 _fstatfs = libc.function("fstatfs", libc.c_int, libc.c_int, libc.c_void_p)
 _renameat2 = libc.function(

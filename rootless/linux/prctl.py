@@ -20,7 +20,9 @@ PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
-_prctl = libc.function("prctl", libc.c_int, libc.c_int, libc.c_ulong, libc.c_ulong, libc.c_ulong, libc.c_ulong)
+_prctl = libc.function(
+    "prctl", libc.c_int, libc.c_int, libc.c_ulong, libc.c_ulong, libc.c_ulong, libc.c_ulong
+)
 _prctl_name = libc.function("prctl", libc.c_int, libc.c_int, libc.c_char_p)
 _capget = libc.function("capget", libc.c_int, libc.c_void_p, libc.c_void_p)
 _capset = libc.function("capset", libc.c_int, libc.c_void_p, libc.c_void_p)
@@ -43,7 +45,11 @@ class _CapHeader(ctypes.Structure):
 
 
 class _CapData(ctypes.Structure):
-    _fields_ = [("effective", ctypes.c_uint32), ("permitted", ctypes.c_uint32), ("inheritable", ctypes.c_uint32)]
+    _fields_ = [
+        ("effective", ctypes.c_uint32),
+        ("permitted", ctypes.c_uint32),
+        ("inheritable", ctypes.c_uint32),
+    ]
 
 
 def capget() -> tuple[int, int, int]:

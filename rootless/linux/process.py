@@ -52,5 +52,3 @@ def open_pidfd(pid: int, started: int) -> int:
 
 def boot_id() -> str:
     return read_file("/proc/sys/kernel/random/boot_id").decode().strip()
-
-

@@ -39,14 +39,17 @@ def open_node(path: str, kind: str, major: int, minor: int) -> int:
         fd = m.open_tree(libc.AT_FDCWD, path, m.OPEN_TREE_CLONE)
     except OSError as error:
         raise SetupError(
-            f"device {path}: {os.strerror(error.errno or 0).lower()}", stage="devices", errno=error.errno or 0
+            f"device {path}: {os.strerror(error.errno or 0).lower()}",
+            stage="devices",
+            errno=error.errno or 0,
         ) from error
     status = os.fstat(fd)
     right = stat.S_ISBLK(status.st_mode) if kind == "b" else stat.S_ISCHR(status.st_mode)
     if not right or (os.major(status.st_rdev), os.minor(status.st_rdev)) != (major, minor):
         os.close(fd)
         raise SetupError(
-            f"device {path}: the host has no {kind} {major}:{minor} there, and a user cannot make one", stage="devices"
+            f"device {path}: the host has no {kind} {major}:{minor} there, and a user cannot make one",
+            stage="devices",
         )
     return fd
 
@@ -76,7 +79,9 @@ class Devices:
             target = open_target(root, path, directory=False)
             m.move_mount(fd, target)
             os.close(target)
-            if fd != self.null:  # needed again for masked paths: once attached it can be cloned (before 6.15 not earlier)
+            if (
+                fd != self.null
+            ):  # needed again for masked paths: once attached it can be cloned (before 6.15 not earlier)
                 os.close(fd)
         dev = open_target(root, "/dev", directory=True)
         for to, name in _LINKS:

@@ -1,12 +1,12 @@
 """A further process in a running container: one setns on a pidfd, then the same last steps as init's.
 
-    caller                      stage (forked)                        the process (forked by it)
-    pipes or terminal
-    fork ─────────────────────► not dumpable; cgroup; setns(pidfd)
-                                root and folder of the container
-                                clone(CLONE_PARENT) ────────────────► user, limits, ids, capabilities, filter
-          ◄── CREATED pid ─────                                       execve
-          ◄── end of file: it runs, or FAILED
+caller                      stage (forked)                        the process (forked by it)
+pipes or terminal
+fork ─────────────────────► not dumpable; cgroup; setns(pidfd)
+                            root and folder of the container
+                            clone(CLONE_PARENT) ────────────────► user, limits, ids, capabilities, filter
+      ◄── CREATED pid ─────                                       execve
+      ◄── end of file: it runs, or FAILED
 """
 
 from __future__ import annotations
@@ -63,7 +63,18 @@ def foreign_namespaces(pid: int) -> int:
 class Execution:
     """One exec: `spec` is the container's config.json, whose filter and labels hold for it, too."""
 
-    __slots__ = ("spec", "process", "stdio", "preserve_fds", "in_root", "cache", "pid", "console", "move", "_channel")
+    __slots__ = (
+        "spec",
+        "process",
+        "stdio",
+        "preserve_fds",
+        "in_root",
+        "cache",
+        "pid",
+        "console",
+        "move",
+        "_channel",
+    )
 
     def __init__(
         self,

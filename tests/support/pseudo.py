@@ -45,7 +45,9 @@ class Terminal:
                 except OSError:
                     break
             else:
-                assert self.process.poll() is None or wanted in self.seen, f"ended without {text!r}: {self.seen!r}"
+                assert self.process.poll() is None or wanted in self.seen, (
+                    f"ended without {text!r}: {self.seen!r}"
+                )
         head, _, self.seen = self.seen.partition(wanted)
         return (head + wanted).decode("utf-8", "replace")
 

@@ -21,7 +21,9 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setattr(paths.os, "geteuid", lambda: os.getuid())
     real = paths._is_own_private
-    monkeypatch.setattr(paths, "_is_own_private", lambda path: not path.startswith("/run/user") and real(path))
+    monkeypatch.setattr(
+        paths, "_is_own_private", lambda path: not path.startswith("/run/user") and real(path)
+    )
     return folders
 
 
@@ -44,7 +46,9 @@ def test_a_private_folder_is_made_and_found_again(shared: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["link", "open", "file"])
-def test_case_47_a_folder_made_by_somebody_else(shared: list[Path], tmp_path: Path, kind: str) -> None:
+def test_case_47_a_folder_made_by_somebody_else(
+    shared: list[Path], tmp_path: Path, kind: str
+) -> None:
     """A link, an open folder or a file in its place is not used; the next place is, and where none is left it is refused."""
     for number, folder in enumerate(shared):
         place = folder / name()
@@ -63,7 +67,9 @@ def test_case_47_a_folder_made_by_somebody_else(shared: list[Path], tmp_path: Pa
         paths.runtime_home()
 
 
-def test_a_wrong_runtime_dir_is_not_believed(shared: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_runtime_dir_is_not_believed(
+    shared: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wrong = tmp_path / "wrong"
     wrong.mkdir(mode=0o755)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(wrong))
@@ -72,7 +78,9 @@ def test_a_wrong_runtime_dir_is_not_believed(shared: list[Path], tmp_path: Path,
     assert paths.runtime_home() == str(shared[0] / name())
 
 
-def test_another_root_has_live_facts_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_root_has_live_facts_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "run"
     folder.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
