@@ -39,7 +39,9 @@ _SIGKILL = 9
 # ends
 
 
-def wait_monitor(engine: Engine, identity: str, live: dict[str, Any] | None, timeout_s: float | None = None) -> bool:
+def wait_monitor(
+    engine: Engine, identity: str, live: dict[str, Any] | None, timeout_s: float | None = None
+) -> bool:
     """Wait until a run's monitor has ended, with all that it does at the end; False at the time-out."""
     monitor = process_of(live, "monitor") if live else None
     if monitor is None:
@@ -94,7 +96,11 @@ def shown(status: Status) -> str:
 def _mark_stopped(engine: Engine, identity: str) -> None:
     """Tell the monitor that the end which comes is wanted, so that no restart policy answers it."""
     try:
-        fd = os.open(f"{engine.containers.run_folder(identity)}/stop", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(
+            f"{engine.containers.run_folder(identity)}/stop",
+            os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC,
+            0o600,
+        )
     except FileNotFoundError:
         return
     os.close(fd)
@@ -106,7 +112,7 @@ def stop(engine: Engine, identity: str, timeout_s: float | None = None) -> bool:
     Returns when its monitor has recorded the end (and removed it, with `--rm`).
     """
     status = status_of(engine, identity)
-    if status.word in (CREATED, EXITED) and not (status.live and status.live.get("phase") == "restarting"):
+    if status.has_ended:
         if status.stale:
             with engine.containers.lock(identity):
                 settle(engine, identity)
@@ -119,7 +125,7 @@ def stop(engine: Engine, identity: str, timeout_s: float | None = None) -> bool:
     sent: tuple[int, int] | None = None
     while True:
         live = status.live
-        if live is None or status.word in (CREATED, EXITED) and live.get("phase") != "restarting":
+        if live is None or status.has_ended:
             break
         init = (live["init"][0], live["init"][1])
         left = None if deadline is None else deadline - time.monotonic()
@@ -164,20 +170,24 @@ def remove(
     if depend:
         for other in dependents(engine, identity):
             try:
-                remove(engine, other, force=force, timeout_s=timeout_s, volumes=volumes, depend=True)
+                remove(
+                    engine, other, force=force, timeout_s=timeout_s, volumes=volumes, depend=True
+                )
             except NotFound:
                 continue
     check_free(engine, identity)
     while True:
         status = status_of(engine, identity)
-        if status.word in (RUNNING, PAUSED, INITIALIZED) or status.live and status.live.get("phase") == "restarting":
+        if status.word in (RUNNING, PAUSED, INITIALIZED) or status.is_restarting:
             if not force and status.word != INITIALIZED:
                 raise InvalidState(
                     f"cannot remove container {identity} as it is {shown(status)} - running or paused containers cannot be "
                     "removed without force: container state improper",
                     exit_code=2,
                 )
-            stop(engine, identity, status.record["stop_timeout"] if timeout_s is None else timeout_s)
+            stop(
+                engine, identity, status.record["stop_timeout"] if timeout_s is None else timeout_s
+            )
             continue
         if status.word == STOPPING:
             wait_monitor(engine, identity, status.live)
@@ -238,4 +248,3 @@ def wait_exit(engine: Engine, identity: str) -> int:
         return status_of(engine, identity).exit_code
     except NotFound:
         return status.exit_code
-

@@ -29,7 +29,13 @@ class Status:
     __slots__ = ("id", "record", "state", "live", "word", "stale")
 
     def __init__(
-        self, identity: str, record: dict[str, Any], state: dict[str, Any], live: dict[str, Any] | None, word: str, stale: bool
+        self,
+        identity: str,
+        record: dict[str, Any],
+        state: dict[str, Any],
+        live: dict[str, Any] | None,
+        word: str,
+        stale: bool,
     ) -> None:
         self.id = identity
         self.record = record  # container.json
@@ -47,9 +53,23 @@ class Status:
         return self.word in (RUNNING, PAUSED)
 
     @property
+    def is_restarting(self) -> bool:
+        """Whether its monitor is between two runs."""
+        return self.live is not None and self.live.get("phase") == "restarting"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing of it runs, and nothing will by itself."""
+        return self.word in (CREATED, EXITED) and not self.is_restarting
+
+    @property
     def pid(self) -> int:
         """init's pid, 0 where none lives."""
-        return int(self.live["init"][0]) if self.live and self.word in (RUNNING, PAUSED, INITIALIZED) else 0
+        return (
+            int(self.live["init"][0])
+            if self.live and self.word in (RUNNING, PAUSED, INITIALIZED)
+            else 0
+        )
 
     @property
     def exit_code(self) -> int:
@@ -83,7 +103,12 @@ def status_of(engine: Engine, identity: str) -> Status:
 
 def _lost(live: dict[str, Any]) -> dict[str, Any]:
     """How a run ended whose monitor was killed: init dies with it, by the same signal."""
-    return {"exit_code": 137, "finished_at": time.time_ns(), "started_at": live.get("started_at", 0), "error": "the monitor was killed"}
+    return {
+        "exit_code": 137,
+        "finished_at": time.time_ns(),
+        "started_at": live.get("started_at", 0),
+        "error": "the monitor was killed",
+    }
 
 
 def is_frozen(live: dict[str, Any]) -> bool:
@@ -115,7 +140,11 @@ def all_statuses(engine: Engine) -> list[Status]:
         for one in found:
             if one.stale:
                 reconcile(engine, one.id)
-        return [one for one in found if not (one.stale and os.path.exists(engine.containers.path(one.id)) is False)]
+        return [
+            one
+            for one in found
+            if not (one.stale and os.path.exists(engine.containers.path(one.id)) is False)
+        ]
     return found
 
 

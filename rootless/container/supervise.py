@@ -48,8 +48,17 @@ def start(engine: Engine, identity: str, *, attached: bool = False, init_only: b
     With `attached` the link's first message has to be ATTACH: the program begins after it, so that no output is lost.
     Raises what the start met; the container is then as it was.
     """
-    from rootless.container.status import CREATED, EXITED, INITIALIZED, PAUSED, RUNNING, STOPPING, settle, status_of
     from rootless.container.lifecycle import wait_monitor
+    from rootless.container.status import (
+        CREATED,
+        EXITED,
+        INITIALIZED,
+        PAUSED,
+        RUNNING,
+        STOPPING,
+        settle,
+        status_of,
+    )
 
     start_first(engine, identity)
     while True:
@@ -337,11 +346,14 @@ class Supervisor:
         return os.path.exists(f"{self.run_folder}/stop")
 
     def _restarts(self, code: int) -> bool:
-        policy = self.options.restart
-        if policy in ("", "no") or self._stop_wanted() or not os.path.exists(self.engine.containers.path(self.identity)):
+        if self._stop_wanted() or not os.path.exists(self.engine.containers.path(self.identity)):
+            return False
+        kept = self.engine.containers.read(self.identity)["options"]  # `update` may have changed the policy
+        policy, tries = kept.get("restart", "no"), kept.get("restart_tries", 0)
+        if policy in ("", "no"):
             return False
         if policy == "on-failure":
-            return code != 0 and (self.options.restart_tries <= 0 or self.restarts < self.options.restart_tries)
+            return code != 0 and (tries <= 0 or self.restarts < tries)
         return True
 
     def _remove(self) -> None:

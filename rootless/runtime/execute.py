@@ -30,8 +30,8 @@ from rootless.linux.sched import (
     setns,
 )
 from rootless.runtime import seccomp, sync, terminal
-from rootless.runtime.rootfs import PlainRoot
 from rootless.runtime.init import Plan, enter_process, reset_signals
+from rootless.runtime.rootfs import PlainRoot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

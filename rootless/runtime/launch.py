@@ -1,9 +1,9 @@
 """The parent's side of a container's start: namespaces, id maps, and init's progress (see sync.py for the picture).
 
-    launch = Launch(spec, root, …)
-    launch.create()         the namespaces exist and the ids are mapped; `launch.pid` is init
-    launch.prepared()       the root is made; `launch.console` is the terminal's master
-    launch.start()          the program runs, or the error says why not
+launch = Launch(spec, root, …)
+launch.create()         the namespaces exist and the ids are mapped; `launch.pid` is init
+launch.prepared()       the root is made; `launch.console` is the terminal's master
+launch.start()          the program runs, or the error says why not
 """
 
 from __future__ import annotations
@@ -142,7 +142,9 @@ class Launch:
         try:
             if "user" in new:
                 if idmap is None:
-                    raise SetupError("linux.uidMappings: a new user namespace needs them", stage="id map")
+                    raise SetupError(
+                        "linux.uidMappings: a new user namespace needs them", stage="id map"
+                    )
                 if self.outer is None:
                     write_id_maps(self.pid, idmap)
         except BaseException:
@@ -230,20 +232,24 @@ class Launch:
         if kind == sync.FAILED:
             error = sync.decode_failure(data)
         else:
-            error = SetupError(f"init ended before the container was ready{self._how_it_ended()}", stage="init")
+            error = SetupError(
+                f"init ended before the container was ready{self._how_it_ended()}", stage="init"
+            )
         self.abort()
         return error
 
     def _how_it_ended(self) -> str:
         try:
-            pid, status = os.waitpid(self.pid, 0)
+            _, status = os.waitpid(self.pid, 0)
         except ChildProcessError:
             return ""
         self.pid = 0
         code = os.waitstatus_to_exitcode(status)
         return f": killed by signal {-code}" if code < 0 else f": exit status {code}"
 
-    def _sort_namespaces(self, entries: list[dict[str, Any]]) -> tuple[list[str], list[tuple[str, int]]]:
+    def _sort_namespaces(
+        self, entries: list[dict[str, Any]]
+    ) -> tuple[list[str], list[tuple[str, int]]]:
         """(types to make, descriptors of those to join; user first, since it gives the right to the others)."""
         new: list[str] = []
         joined: list[tuple[str, int]] = []
@@ -272,7 +278,12 @@ class Launch:
         try:
             return clone(flags)
         except OSError as error:
-            if flags & CLONE_NEWUSER and error.errno in (errno.EPERM, errno.ENOSPC, errno.EUSERS, errno.EACCES):
+            if flags & CLONE_NEWUSER and error.errno in (
+                errno.EPERM,
+                errno.ENOSPC,
+                errno.EUSERS,
+                errno.EACCES,
+            ):
                 raise refused(error) from error
             raise SetupError(
                 f"cannot make the container's namespaces: {os.strerror(error.errno or 0).lower()}",
@@ -281,7 +292,12 @@ class Launch:
             ) from error
 
     def _create_through_stage(
-        self, plan: Plan, flags: int, joined: list[tuple[str, int]], ours: sync.Channel, theirs: sync.Channel
+        self,
+        plan: Plan,
+        flags: int,
+        joined: list[tuple[str, int]],
+        ours: sync.Channel,
+        theirs: sync.Channel,
     ) -> None:
         """Join namespaces in a child first, which then makes init as the parent's own child (CLONE_PARENT)."""
         stage = os.fork()
@@ -303,7 +319,9 @@ class Launch:
                             f"cannot join the {kind} namespace: {os.strerror(error.errno or 0).lower()}",
                             stage="namespaces",
                             errno=error.errno or 0,
-                            hint="it must belong to the same user namespace as the others" if error.errno == errno.EPERM else "",
+                            hint="it must belong to the same user namespace as the others"
+                            if error.errno == errno.EPERM
+                            else "",
                         ) from error
                     os.close(fd)
                     joins_pid = joins_pid or kind == "pid"

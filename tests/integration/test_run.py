@@ -55,7 +55,9 @@ NONE = ("run", "--rm", "--network", "none")
         (("--entrypoint", "/bin/echo", "host", "x", "y"), 0, "x y\n"),
     ],
 )  # fmt: skip
-def test_run_prints_and_exits(rootless: Engine, words: tuple[str, ...], code: int, out: str) -> None:
+def test_run_prints_and_exits(
+    rootless: Engine, words: tuple[str, ...], code: int, out: str
+) -> None:
     result = rootless(*NONE, *words, env={"B": "two"})
     assert (result.code, result.out) == (code, out), result
     if code in (125, 126, 127) and "sh" not in words:
@@ -80,7 +82,9 @@ def test_without_interactive_input_is_empty(rootless: Engine) -> None:
 
 def test_slow_reader_holds_up_the_container_not_memory(rootless: Engine) -> None:
     """Output that nobody takes is not collected in the monitor (security case 45)."""
-    process = rootless.popen(*NONE, "--log-driver", "none", "--name", "slow", "host", "yes", stdout=subprocess.PIPE)
+    process = rootless.popen(
+        *NONE, "--log-driver", "none", "--name", "slow", "host", "yes", stdout=subprocess.PIPE
+    )
     assert process.stdout is not None
     process.stdout.read(1000)
     live = json.loads(next((rootless.run / "containers").glob("*/live.json")).read_text())
@@ -101,7 +105,7 @@ def test_head_ends_the_pipe(rootless: Engine) -> None:
     program = " ".join(rootless.program)
     done = subprocess.run(
         ["sh", "-c", f"{program} run --rm --name piped --network none host yes | head -n 2"],
-        env=rootless.env, capture_output=True, text=True, timeout=60,
+        env=rootless.env, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.stdout == "y\ny\n"
     rootless("rm", "--force", "--time", "0", "piped")
@@ -120,7 +124,15 @@ def test_nothing_leaks_in(rootless: Engine) -> None:
     read, write = os.pipe()
     try:
         os.set_inheritable(write, True)
-        result = rootless.ok(*NONE, "host", "sh", "-c", "ls /proc/self/fd; env", env={"SECRET": "x"}, pass_fds=(write,))
+        result = rootless.ok(
+            *NONE,
+            "host",
+            "sh",
+            "-c",
+            "ls /proc/self/fd; env",
+            env={"SECRET": "x"},
+            pass_fds=(write,),
+        )
     finally:
         os.close(read)
         os.close(write)
@@ -134,7 +146,7 @@ def test_preserve_fds(rootless: Engine) -> None:
         program = " ".join(rootless.program)
         done = subprocess.run(
             ["bash", "-c", f"{program} run --rm --network none --preserve-fds 1 host sh -c 'echo through >&3' 3>&{write}"],
-            env=rootless.env, pass_fds=(write,), stdin=subprocess.DEVNULL, timeout=60,
+            env=rootless.env, pass_fds=(write,), stdin=subprocess.DEVNULL, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 0
         assert os.read(read, 100) == b"through\n"
@@ -145,7 +157,19 @@ def test_preserve_fds(rootless: Engine) -> None:
 
 def test_secrets_are_not_in_the_process_list(rootless: Engine) -> None:
     """The monitor keeps no copy of the command line that others can read (security case 48)."""
-    rootless.ok("run", "--detach", "--name", "quiet", "--network", "none", "--env", "P=hunter2", "host", "sleep", "1000")
+    rootless.ok(
+        "run",
+        "--detach",
+        "--name",
+        "quiet",
+        "--network",
+        "none",
+        "--env",
+        "P=hunter2",
+        "host",
+        "sleep",
+        "1000",
+    )
     live = json.loads(next((rootless.run / "containers").glob("*/live.json")).read_text())
     line = Path(f"/proc/{live['monitor'][0]}/cmdline").read_bytes()
     assert b"hunter2" not in line and line.startswith(b"rootless monitor ")
@@ -153,7 +177,9 @@ def test_secrets_are_not_in_the_process_list(rootless: Engine) -> None:
 
 
 def test_life_cycle(rootless: Engine) -> None:
-    identity = rootless.ok("create", "--name", "life", "--network", "none", "host", "sh", "-c", "echo hi; sleep 1000")
+    identity = rootless.ok(
+        "create", "--name", "life", "--network", "none", "host", "sh", "-c", "echo hi; sleep 1000"
+    )
     assert rootless.inspect("life")["State"]["Status"] == "created"
     assert rootless.ok("start", "life") == "life"
     assert rootless.ok("start", "life") == "life"
@@ -185,11 +211,37 @@ def test_stop_sends_the_signal_first(rootless: Engine) -> None:
 
 
 def test_restart_policies(rootless: Engine) -> None:
-    rootless.ok("run", "--detach", "--name", "again", "--network", "none", "--restart", "on-failure:2", "host", "sh", "-c", "echo run; exit 7")
+    rootless.ok(
+        "run",
+        "--detach",
+        "--name",
+        "again",
+        "--network",
+        "none",
+        "--restart",
+        "on-failure:2",
+        "host",
+        "sh",
+        "-c",
+        "echo run; exit 7",
+    )
     assert rootless.ok("wait", "again") == "7"
     assert rootless.ok("logs", "again") == "run\nrun\nrun"
     assert rootless.inspect("again")["RestartCount"] == 2
-    rootless.ok("run", "--detach", "--name", "always", "--network", "none", "--restart", "always", "host", "sh", "-c", "echo run; exit 0")
+    rootless.ok(
+        "run",
+        "--detach",
+        "--name",
+        "always",
+        "--network",
+        "none",
+        "--restart",
+        "always",
+        "host",
+        "sh",
+        "-c",
+        "echo run; exit 0",
+    )
     wait_for_log(rootless, "always", "run\nrun")
     rootless.ok("stop", "--time", "0", "always")
     assert rootless.inspect("always")["State"]["Status"] == "exited"
@@ -200,7 +252,18 @@ def test_timeout(rootless: Engine) -> None:
 
 
 def test_pause(rootless: Engine) -> None:
-    rootless.ok("run", "--detach", "--name", "held", "--network", "none", "host", "sh", "-c", "while :; do echo tick; sleep 0.02; done")
+    rootless.ok(
+        "run",
+        "--detach",
+        "--name",
+        "held",
+        "--network",
+        "none",
+        "host",
+        "sh",
+        "-c",
+        "while :; do echo tick; sleep 0.02; done",
+    )
     wait_for_log(rootless, "held", "tick")
     rootless.ok("pause", "held")
     assert rootless.inspect("held")["State"]["Status"] == "paused"
@@ -226,9 +289,38 @@ def test_signals_are_passed_on(rootless: Engine) -> None:
 
 
 def test_exec(rootless: Engine) -> None:
-    rootless.ok("run", "--detach", "--name", "target", "--network", "none", "--env", "A=container", "host", "sleep", "1000")
-    assert rootless.ok("exec", "target", "sh", "-c", "echo $A; cat /proc/1/comm") == "container\nsleep"
-    assert rootless.ok("exec", "--env", "A=mine", "--workdir", "/usr", "--user", "nobody", "target", "sh", "-c", "echo $A; pwd; id -un") == "mine\n/usr\nnobody"
+    rootless.ok(
+        "run",
+        "--detach",
+        "--name",
+        "target",
+        "--network",
+        "none",
+        "--env",
+        "A=container",
+        "host",
+        "sleep",
+        "1000",
+    )
+    assert (
+        rootless.ok("exec", "target", "sh", "-c", "echo $A; cat /proc/1/comm") == "container\nsleep"
+    )
+    assert (
+        rootless.ok(
+            "exec",
+            "--env",
+            "A=mine",
+            "--workdir",
+            "/usr",
+            "--user",
+            "nobody",
+            "target",
+            "sh",
+            "-c",
+            "echo $A; pwd; id -un",
+        )
+        == "mine\n/usr\nnobody"
+    )
     assert rootless("exec", "target", "sh", "-c", "exit 9").code == 9
     assert rootless("exec", "target", "no-such").code == 127
     assert rootless("exec", "target", "/etc/passwd").code == 126

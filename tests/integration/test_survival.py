@@ -26,9 +26,9 @@ def killed_at(engine: Engine, role: str, moment: int, *words: str) -> int:
         [sys.executable, str(KILLER), role, str(moment), *words],
         env={**engine.env, "PYTHONPATH": str(KILLER.parents[2])},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         timeout=60,
+        check=False,
     )
     return done.returncode
 
@@ -56,7 +56,10 @@ def truthful(engine: Engine) -> None:
             assert entry["State"] in ("created", "exited"), entry
     engine.ok("rm", "--force", "--all", "--time", "0")
     assert engine.ok("ps", "--all", "--quiet") == ""
-    assert engine.ok("run", "--rm", "--network", "none", "--name", "mine", "host", "echo", "well") == "well"
+    assert (
+        engine.ok("run", "--rm", "--network", "none", "--name", "mine", "host", "echo", "well")
+        == "well"
+    )
     assert engine.leaks() == []
 
 
@@ -66,7 +69,18 @@ def test_start_killed_at_each_moment(fresh: Engine, role: str) -> None:
     fresh.ok("run", "--rm", "--network", "none", "host", "true")
     for moment in range(1, MOST):
         code = killed_at(
-            fresh, role, moment, "run", "--detach", "--name", "mine", "--network", "none", "host", "sleep", "1000"
+            fresh,
+            role,
+            moment,
+            "run",
+            "--detach",
+            "--name",
+            "mine",
+            "--network",
+            "none",
+            "host",
+            "sleep",
+            "1000",
         )
         alive = fresh("ps", "--quiet").lines if code == 0 else []
         truthful(fresh)
@@ -96,7 +110,19 @@ def test_end_killed_at_each_moment(fresh: Engine) -> None:
     fresh.ok("run", "--rm", "--network", "none", "host", "true")
     finished = False
     for moment in range(1, MOST):
-        code = killed_at(fresh, "monitor", moment, "run", "--rm", "--name", "mine", "--network", "none", "host", "true")
+        code = killed_at(
+            fresh,
+            "monitor",
+            moment,
+            "run",
+            "--rm",
+            "--name",
+            "mine",
+            "--network",
+            "none",
+            "host",
+            "true",
+        )
         settled(fresh)
         truthful(fresh)
         if code == 0:
@@ -137,7 +163,10 @@ def test_reboot(fresh: Engine) -> None:
         os.kill(pid, signal.SIGKILL)
     settled(fresh)
     shutil.rmtree(fresh.run)
-    states = {entry["Names"][0]: entry["State"] for entry in json.loads(fresh.ok("ps", "-a", "--format", "json"))}
+    states = {
+        entry["Names"][0]: entry["State"]
+        for entry in json.loads(fresh.ok("ps", "-a", "--format", "json"))
+    }
     assert states["b"] == "created" and states["a"] in ("exited", "created")
     fresh.ok("start", "a")
     assert state_of(fresh, "a") == "running"
@@ -159,7 +188,9 @@ def test_case_46_52_old_boot_is_not_believed(fresh: Engine) -> None:
             {"boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(), "init": [innocent.pid, start + 1],
              "monitor": [innocent.pid, start + 1]},
         ):  # fmt: skip
-            (folder / "live.json").write_text(json.dumps({"phase": "running", "started_at": 1, **live}))
+            (folder / "live.json").write_text(
+                json.dumps({"phase": "running", "started_at": 1, **live})
+            )
             assert state_of(fresh, "old") != "running"
             fresh("kill", "old")
             fresh("stop", "--time", "0", "old")
@@ -175,7 +206,15 @@ def test_fifty_runs_at_once(rootless: Engine) -> None:
     rootless.ok("run", "--rm", "--network", "none", "host", "true")
     running = [
         rootless.popen(
-            "run", "--rm", "--network", "none", "host", "echo", str(number), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "host",
+            "echo",
+            str(number),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         for number in range(50)
     ]
@@ -189,7 +228,9 @@ def test_fifty_runs_at_once(rootless: Engine) -> None:
 def test_fifty_removals_at_once(rootless: Engine) -> None:
     rootless.ok("run", "--detach", "--name", "one", "--network", "none", "host", "sleep", "1000")
     running = [
-        rootless.popen("rm", "--force", "--time", "0", "one", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        rootless.popen(
+            "rm", "--force", "--time", "0", "one", stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         for _ in range(50)
     ]
     for process in running:
@@ -203,7 +244,15 @@ def test_one_name_for_twenty(rootless: Engine) -> None:
     """Of twenty that want one name just one gets it, and the others leave nothing behind."""
     running = [
         rootless.popen(
-            "create", "--name", "only", "--network", "none", "host", "true", stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            "create",
+            "--name",
+            "only",
+            "--network",
+            "none",
+            "host",
+            "true",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         for _ in range(20)
     ]

@@ -19,7 +19,6 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         folder.mkdir(mode=0o1777)
     monkeypatch.setattr(paths, "_SHARED", tuple(str(folder) for folder in folders))
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    monkeypatch.setattr(paths.os, "geteuid", lambda: os.getuid())
     real = paths._is_own_private
     monkeypatch.setattr(
         paths, "_is_own_private", lambda path: not path.startswith("/run/user") and real(path)
