@@ -307,6 +307,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "container stop": ("stop", "Stop containers"),
     "unpause": ("pause:UNPAUSE", "Let paused containers go on"),
     "container unpause": ("pause:UNPAUSE", "Let paused containers go on"),
+    "update": ("update", "Change the limits of a container"),
+    "container update": ("update", "Change the limits of a container"),
     "wait": ("wait", "Wait for containers to end, and print their exit codes"),
     "container wait": ("wait", "Wait for containers to end, and print their exit codes"),
     "exec": ("exec", "Run a further process in a running container"),

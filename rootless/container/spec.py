@@ -245,9 +245,9 @@ def make_spec(options: CreateOptions, config: ImageConfig, host: HostFacts) -> d
     sysctl = _sysctl(options, host, new)
     if sysctl:
         linux["sysctl"] = sysctl
-    resources = _resources(options, host)
-    if resources:
-        linux["resources"] = resources
+    limits = resources(options, host.pids_limit)
+    if limits:
+        linux["resources"] = limits
     if host.cgroups_path and options.cgroups != "disabled":
         linux["cgroupsPath"] = host.cgroups_path
     masked, readonly = _hidden(options, new)
@@ -787,7 +787,8 @@ def _hidden(options: CreateOptions, new: set[str]) -> tuple[list[str], list[str]
 # resources
 
 
-def _resources(options: CreateOptions, host: HostFacts) -> dict[str, Any]:
+def resources(options: CreateOptions, default_pids: int = 0) -> dict[str, Any]:
+    """`linux.resources` of a container's limits; `default_pids` is the one where none is asked for, 0 for none."""
     found: dict[str, Any] = {}
     memory: dict[str, Any] = {}
     if options.memory:
@@ -815,8 +816,8 @@ def _resources(options: CreateOptions, host: HostFacts) -> dict[str, Any]:
         found["cpu"] = cpu
     limit = options.pids_limit
     if limit is None:
-        if host.pids_limit:
-            found["pids"] = {"limit": host.pids_limit}
+        if default_pids:
+            found["pids"] = {"limit": default_pids}
     elif limit > 0:
         found["pids"] = {"limit": limit}
     block: dict[str, Any] = {}

@@ -189,11 +189,27 @@ def test_statistics_move(rootless: Command) -> None:
 
 
 def test_limits_of_a_running_container_change(rootless: Command) -> None:
-    _, folder = running(rootless, "updated", "--memory", "64m")
-    group = Cgroup(str(folder))
-    group.update({"memory": {"limit": 96 << 20}, "cpu": {"quota": 20000, "period": 100000}})
-    assert (folder / "memory.max").read_text().strip() == str(96 << 20)
-    assert (folder / "cpu.max").read_text().strip() == "20000 100000"
+    _, folder = running(rootless, "updated", "--memory", "64m", "--cpus", "0.5")
+    rootless.ok(
+        "update", "--memory", "96m", "--cpu-quota", "20000", "--pids-limit", "-1", "updated"
+    )
+    read = {
+        n: (folder / n).read_text().strip()
+        for n in ("memory.max", "memory.swap.max", "cpu.max", "pids.max")
+    }
+    assert read == {
+        "memory.max": str(96 << 20), "memory.swap.max": str(96 << 20), "cpu.max": "20000 100000", "pids.max": "max"
+    }  # fmt: skip
+    rootless.ok("restart", "-t", "0", "updated")
+    again = Path(f"{UNIFIED}{cgroup_of(pid_of(rootless, 'updated'))}")
+    assert (again / "memory.max").read_text().strip() == str(96 << 20)
+
+
+def test_stats_shows_the_limit(rootless: Command) -> None:
+    running(rootless, "shown", "--memory", "64m")
+    [row] = json.loads(rootless.ok("stats", "--no-stream", "--format", "json", "shown"))
+    assert row["mem_usage"].endswith(" / 67.11MB")
+    assert row["pids"] == "1"
 
 
 def test_kill_reaches_all(rootless: Command) -> None:
@@ -308,7 +324,7 @@ def test_a_lingering_users_manager_is_found_without_the_variable(rootless: Comma
 
 
 def systemd_run(*words: str) -> str:
-    return Command("systemd-run").ok("--user", "--wait", "--pipe", "--quiet", *words)
+    return Command("systemd-run").ok("--user", "--wait", "--pipe", "--quiet", "--collect", *words)
 
 
 def test_split_in_a_service_that_is_delegated(rootless: Command) -> None:
@@ -318,7 +334,7 @@ def test_split_in_a_service_that_is_delegated(rootless: Command) -> None:
     )  # fmt: skip
     assert said == f"0::{MANAGER}/app.slice/splitter.service/container"
     refused = Command("systemd-run")(
-        "--user", "--wait", "--pipe", "--quiet", "-p", "Delegate=no", "--unit", "plain", "rootless", "run", "--rm",
+        "--user", "--wait", "--pipe", "--quiet", "--collect", "-p", "Delegate=no", "--unit", "plain", "rootless", "run", "--rm",
         "--network", "none", "--cgroups=split", "host", "true",
     )  # fmt: skip
     # In one's own manager every cgroup belongs to oneself: it can be divided there as well.

@@ -1,0 +1,91 @@
+"""Changing what was decided at a container's creation: its limits, at once where it runs, and its restart policy."""
+
+from __future__ import annotations
+
+from rootless.container.options import CreateOptions
+from rootless.container.spec import resources
+from rootless.errors import RootlessError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from rootless.container.engine import Engine
+
+# Two ways to say one thing: the one that is given takes the other's place.
+_REPLACES = {
+    "cpus": ("cpu_period", "cpu_quota"),
+    "cpu_period": ("cpus",),
+    "cpu_quota": ("cpus",),
+    "memory": ("memory_swap",),
+}
+
+
+def update(engine: Engine, identity: str, flags: Mapping[str, Any]) -> None:
+    """Change the options that are given, in the record and, for limits, in the kernel.
+
+    Raises where a limit cannot be kept, and leaves everything as it was then.
+    """
+    from rootless.container.status import status_of
+
+    given = {name.replace("-", "_"): value for name, value in flags.items()}
+    with engine.containers.lock(identity):
+        status = status_of(engine, identity)
+        options = CreateOptions.from_json(status.record["options"])
+        if "memory_swap" in given and "memory" not in given and options.memory:
+            given["memory"] = str(options.memory)  # the two are checked together
+        changed = CreateOptions.from_flags(given, [])
+        fresh = CreateOptions()
+        for name in given:
+            for other in _REPLACES.get(name, ()):
+                setattr(options, other, getattr(fresh, other))
+        for name in (*given, "restart_tries") if "restart" in given else given:
+            setattr(options, name, getattr(changed, name))
+        wanted = _wanted(given, changed, options)
+        if wanted:
+            live = status.live if status.is_running else None
+            _apply(engine, identity, live, options, wanted)
+        engine.containers.write(identity, {**status.record, "options": options.to_json()})
+
+
+def _wanted(
+    given: Mapping[str, Any], changed: CreateOptions, options: CreateOptions
+) -> dict[str, Any]:
+    """The groups of limits in which something changes, whole: swap's is told from memory's, and a quota from its period."""
+    whole = resources(options)
+    wanted = {group: whole[group] for group in resources(changed) if group in whole}
+    if "pids_limit" in given and "pids" not in wanted:
+        wanted["pids"] = {"limit": -1}
+    if ("cpus" in given or "cpu_quota" in given) and not (options.cpus or options.cpu_quota):
+        wanted.setdefault("cpu", {})["quota"] = -1
+        wanted["cpu"].setdefault("period", 100_000)
+    return wanted
+
+
+def _apply(
+    engine: Engine,
+    identity: str,
+    live: dict[str, Any] | None,
+    options: CreateOptions,
+    wanted: dict[str, Any],
+) -> None:
+    from rootless.runtime.cgroup import Cgroup, plan
+
+    if live is not None and live.get("cgroup"):
+        Cgroup(live["cgroup"], live.get("scope", "")).update(wanted)
+        return
+    # Refused now, and not at the next start.
+    plan(
+        identity,
+        wanted,
+        mode=options.cgroups or "enabled",
+        manager=engine.settings.get("cgroup-manager")
+        or engine.config.text("engine", "cgroup_manager"),
+        parent=options.cgroup_parent,
+    )
+    if live is not None:
+        raise RootlessError(
+            "it runs without a cgroup, so that its limits cannot be changed",
+            hint="start it again from a session that has one",
+        )
