@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 from rootless import config, paths
+from rootless.errors import RootlessError
 from rootless.state import Table
 
 TYPE_CHECKING = False
@@ -38,7 +41,7 @@ class Engine:
         if self._images is None:
             from rootless.image.store import open_store
 
-            self._images = open_store(self.paths)
+            self._images = open_store(self.paths, self.settings.get("storage-opt") or ())
         return self._images
 
     @property
@@ -49,5 +52,33 @@ class Engine:
 
 
 def open_engine(settings: dict[str, Any]) -> Engine:
-    """The engine that a command line's global options name."""
-    return Engine(paths.find(settings.get("root"), settings.get("runroot")), settings)
+    """The engine that a command line's global options name, or else the configuration, at the usual place."""
+    root, runroot = settings.get("root"), settings.get("runroot")
+    where = paths.find(root, runroot)
+    found = Engine(where, settings)
+    if not root:
+        # Settings are kept in the run folder of the usual place, which is what says whether there is another.
+        placed = found.config.data_root()
+        if placed:
+            kept = found.config
+            found = Engine(paths.find(placed, runroot), settings)
+            found._config = kept
+    _check_owner(found.paths.data)
+    return found
+
+
+def _check_owner(folder: str) -> None:
+    """Somebody else's store, or one that somebody else can write to, is no store (security cases 39 and 52)."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return  # not made yet; or unreadable, which whoever reads it says better
+    if status.st_uid != os.geteuid():
+        raise RootlessError(
+            f"{folder}: belongs to uid {status.st_uid}, not to uid {os.geteuid()}",
+            hint="give --root a folder of your own",
+        )
+    if status.st_mode & 0o022:
+        raise RootlessError(
+            f"{folder}: others may write to it", hint=f"`chmod go-w {folder}`, or another --root"
+        )
