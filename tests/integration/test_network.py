@@ -210,7 +210,7 @@ def test_published_ipv6(net: Engine) -> None:
     assert refuses("127.0.0.1", port)
 
 
-def test_source_address_is_kept(net: Engine) -> None:
+def test_case_42_source_address_is_kept(net: Engine) -> None:
     """Case 42: a stranger never looks like the loopback; here the host's own address stands in for one."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         try:
