@@ -151,6 +151,7 @@ SETTINGS: Values = {
         "graphroot": "",
         "ignore_chown_errors": False,
         "imagestore": "",
+        "keep_blobs": True,
         "mount_program": "",
         "mountopt": "",
         "rootless_storage_path": "",

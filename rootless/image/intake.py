@@ -47,14 +47,14 @@ class Intake:
         manifest: Manifest,
         what: str,
         *,
-        keep_blobs: bool = True,
+        keep_blobs: bool | None = None,
     ) -> None:
         self.store = store
         # May be given later, and not at all where every layer is here already.
         self.helper = helper
         self.config_bytes = config_bytes
         self.manifest_bytes = manifest_bytes
-        self.keep_blobs = keep_blobs
+        self.keep_blobs = store.keep_blobs if keep_blobs is None else keep_blobs
         self.config = parse_config(config_bytes, what)
         ids = diff_ids(self.config, what)
         if len(ids) != len(manifest.layers):

@@ -160,7 +160,7 @@ class Image:
 class ImageStore:
     """The images of one user, and of the additional stores that are shared with them."""
 
-    __slots__ = ("_idmap", "additional", "blobs", "layers", "locks", "root")
+    __slots__ = ("_idmap", "additional", "blobs", "keep_blobs", "layers", "locks", "root")
 
     def __init__(
         self,
@@ -172,6 +172,8 @@ class ImageStore:
         self.root = paths.images
         self.additional = tuple(additional)
         self.locks = paths.cache
+        # Whether compressed layers are kept beside the unpacked ones.
+        self.keep_blobs = True
         self._idmap = idmap
         tmp = f"{self.root}/tmp"
         self.blobs = BlobStore(
@@ -199,14 +201,27 @@ class ImageStore:
 
         return Helper(self.idmap())
 
+    @property
+    def is_public(self) -> bool:
+        """Whether the store is made for others to read (force_mask=shared)."""
+        mask = self.layers.force_mask
+        return mask is not None and mask & 0o005 == 0o005
+
     def make(self) -> None:
-        """Make the store's folders; layers may hold set-uid files, so nobody else gets in (security case 39)."""
+        """Make the store's folders; layers may hold set-uid files, so nobody else gets in (security case 39) but to
+        a store for others, whose files have neither such bits nor capabilities."""
         make_private_dir(os.path.dirname(self.root))
+        public = self.is_public
+        self.blobs.mode = self.layers.mode = 0o644 if public else 0o600
         for name in ("", "/blobs", "/layers", "/records", "/names", "/tmp"):
             try:
                 os.mkdir(self.root + name, 0o700)
             except FileExistsError:
                 pass
+            if public and name != "/tmp":
+                os.chmod(self.root + name, 0o755)
+        if public:
+            os.chmod(os.path.dirname(self.root), 0o755)
 
     # Locks
 
@@ -434,7 +449,9 @@ class ImageStore:
         }
         if host:
             record["host"] = True
-        write_json(f"{self.root}/records/{identity[7:]}", record, sync=self.blobs.sync)
+        write_json(
+            f"{self.root}/records/{identity[7:]}", record, self.blobs.mode, sync=self.blobs.sync
+        )
         image = Image(self, record)
         for name in names:
             self.tag(image, name)
@@ -450,7 +467,7 @@ class ImageStore:
         before = self._name(full)[0]
         content = f"{image.id}\n{digest or image.digest}\n{full}\n"
         path = self._name_path(self.root, full)
-        write_atomic(path, content.encode(), sync=self.blobs.sync)
+        write_atomic(path, content.encode(), self.blobs.mode, sync=self.blobs.sync)
         # The kernel's own stamps are too coarse to tell the order of names given in one command.
         now = time.time_ns()
         os.utime(path, ns=(now, now))
@@ -554,21 +571,68 @@ def _repository(name: str) -> str:
     return head if colon and "/" not in tag else name
 
 
-def open_store(paths: Paths) -> ImageStore:
-    """The store as the configuration wants it: additional stores, squashed owners, syncing."""
+# --storage-opt, as far as images are concerned; the others are for who mounts roots.
+_OPTIONS = ("ignore_chown_errors", "additionalimagestore", "force_mask", "keep_blobs", "sync")
+
+
+def open_store(paths: Paths, options: Iterable[str] = ()) -> ImageStore:
+    """The store as the configuration and --storage-opt want it."""
     from rootless import config
 
     settings = config.load(paths.cache)
+    given: dict[str, str] = {}
+    shared = settings.texts("storage", "additionalimagestores")
+    for option in options:
+        key, _, value = option.partition("=")
+        key = key.rpartition(".")[2]
+        if key == "additionalimagestore":
+            shared.append(value)
+        elif key in _OPTIONS:
+            given[key] = value
+        elif key not in ("mount_program", "mountopt"):
+            raise RootlessError(
+                f"--storage-opt {option}: unknown option",
+                hint=f"known are {', '.join(_OPTIONS)}, mount_program and mountopt",
+            )
+
+    def flag(key: str) -> bool:
+        if key not in given:
+            return settings.flag("storage", key)
+        if given[key] not in ("true", "false"):
+            raise RootlessError(f"--storage-opt {key}={given[key]}: neither true nor false")
+        return given[key] == "true"
+
     additional = []
-    for root in settings.texts("storage", "additionalimagestores"):
+    for root in shared:
         folder = f"{root.rstrip('/')}/images"
         check_shared(folder)
         additional.append(folder)
     store = ImageStore(paths, additional=additional)
-    store.layers.ignore_chown_errors = settings.flag("storage", "ignore_chown_errors")
-    if settings.text("storage", "sync") == "filesystem":
+    store.keep_blobs = flag("keep_blobs")
+    store.layers.ignore_chown_errors = flag("ignore_chown_errors")
+    store.layers.force_mask = force_mask(
+        given.get("force_mask", settings.text("storage", "force_mask"))
+    )
+    sync = given.get("sync", settings.text("storage", "sync"))
+    if sync == "filesystem":
         store.blobs.sync = store.layers.sync = True
+    elif sync not in ("", "none"):
+        raise RootlessError(f"storage option sync={sync}: neither none nor filesystem")
     return store
+
+
+def force_mask(text: str) -> int | None:
+    """Podman's force_mask: the mode of every file of a store that others shall read, or None."""
+    if not text:
+        return None
+    if text in ("shared", "private"):
+        return 0o755 if text == "shared" else 0o700
+    try:
+        return int(text, 8) & 0o777
+    except ValueError:
+        raise RootlessError(
+            f"storage option force_mask={text}: neither shared, private nor an octal mode"
+        ) from None
 
 
 def check_shared(folder: str) -> None:

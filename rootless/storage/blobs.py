@@ -37,13 +37,17 @@ def check(digest: object) -> str:
 class BlobStore:
     """The blobs below one folder, and read-only ones of additional stores."""
 
-    __slots__ = ("_fallbacks", "_partial", "_root", "sync")
+    __slots__ = ("_fallbacks", "_partial", "_root", "mode", "sync")
 
     def __init__(self, root: str, partial: str, fallbacks: tuple[str, ...] = ()) -> None:
         self._root = root
         self._partial = partial
         self._fallbacks = fallbacks
         self.sync = False
+        self.mode = 0o600
+
+    def _folder_for(self, path: str) -> None:
+        make_dirs(os.path.dirname(path), 0o755 if self.mode & 0o004 else 0o700)
 
     def path(self, digest: str) -> str:
         """Where a blob is, or would be put."""
@@ -86,8 +90,8 @@ class BlobStore:
             raise BlobError(f"expected digest {digest}, but the data has {actual}")
         path = self.own_path(actual)
         if not os.path.exists(path):
-            make_dirs(os.path.dirname(path))
-            write_atomic(path, data, sync=self.sync)
+            self._folder_for(path)
+            write_atomic(path, data, self.mode, sync=self.sync)
         return actual
 
     def writer(self, digest: str, size: int | None = None) -> BlobWriter | None:
@@ -111,7 +115,9 @@ class BlobStore:
                 ours = os.fstat(fd)
                 if there is not None and there.st_ino == ours.st_ino:
                     target = self.own_path(digest)
-                    make_dirs(os.path.dirname(target))
+                    self._folder_for(target)
+                    if self.mode != 0o600:
+                        os.fchmod(fd, self.mode)
                     writer = BlobWriter(fd, path, target, digest, size, self.sync)
                     fd = -1
                     return writer

@@ -72,7 +72,7 @@ class Owners:
     is an error unless `ignore` is set.
     """
 
-    __slots__ = ("_known", "gids", "ignore", "single", "uids")
+    __slots__ = ("_known", "gids", "ignore", "mask", "single", "uids")
 
     def __init__(
         self,
@@ -80,12 +80,15 @@ class Owners:
         gids: list[tuple[int, int, int]],
         single: bool,
         ignore: bool = False,
+        mask: int | None = None,
     ) -> None:
+        # The mode that every file gets instead of its own, in a store for others.
+        self.mask = mask
         self.uids = uids
         self.gids = gids
         self.single = single
         self.ignore = ignore
-        self._known: dict[tuple[int, int], int] = {(0, 0): _ROOT}
+        self._known: dict[tuple[int, int], int] = {(0, 0): _ROOT if mask is None else _SQUASH}
 
     def action(self, entry: tar.Entry) -> int:
         key = (entry.uid, entry.gid)
@@ -94,8 +97,12 @@ class Owners:
             action = self._known[key] = self._decide(entry)
         return action
 
+    def mode(self, entry: tar.Entry) -> int:
+        """The mode that a file or folder gets."""
+        return entry.mode if self.mask is None else self.mask
+
     def _decide(self, entry: tar.Entry) -> int:
-        if not self.single:
+        if not self.single and self.mask is None:
             uid_ok = _mapped(self.uids, entry.uid)
             if uid_ok and _mapped(self.gids, entry.gid):
                 return _CHOWN
@@ -237,7 +244,7 @@ class Extractor:
         self._set_owner_and_times(entry, path)
 
     def _file(self, entry: tar.Entry, path: bytes, source: tar.Input) -> None:
-        mode = entry.mode
+        mode = self._owners.mode(entry)
         try:
             fd = os.open(path, _CREATE, mode)
         except FileExistsError:
@@ -302,26 +309,27 @@ class Extractor:
 
     def _directory(self, entry: tar.Entry, path: bytes) -> None:
         here = path or b"."
+        mode = self._owners.mode(entry)
         opaque = False
         try:
             if not path:
                 raise FileExistsError
-            os.mkdir(path, entry.mode)
+            os.mkdir(path, mode)
         except FileExistsError:
             status = os.lstat(here)
             if stat.S_ISDIR(status.st_mode):
-                os.chmod(here, entry.mode)
+                os.chmod(here, mode)
             else:
                 # A folder over a whiteout of the same layer hides the lower one whole.
                 opaque = stat.S_ISCHR(status.st_mode)
                 self._remove(path)
-                os.mkdir(path, entry.mode)
+                os.mkdir(path, mode)
         self._made.add(path)
         action = self._owners.action(entry)
         if action == _CHOWN:
             os.chown(here, entry.uid, entry.gid, follow_symlinks=False)
-            if entry.mode & 0o6000:
-                os.chmod(here, entry.mode)
+            if mode & 0o6000:
+                os.chmod(here, mode)
         elif action == _SQUASH:
             self._record_owner(here, entry)
         elif not path:
@@ -469,6 +477,8 @@ class Extractor:
             if not name.startswith(_XATTR_PREFIXES) or name.startswith(_XATTR_FORBIDDEN):
                 continue
             if name == b"security.capability":
+                if self._owners.mask is not None:
+                    continue  # another user's namespace could not use it
                 value = namespace_capability(value)
             try:
                 if isinstance(where, int):

@@ -52,7 +52,17 @@ def folder_name(chain: str) -> str:
 class LayerStore:
     """The layers below one folder, and read-only ones of additional stores."""
 
-    __slots__ = ("_fallbacks", "_root", "_tmp", "idmap", "ignore_chown_errors", "limits", "sync")
+    __slots__ = (
+        "_fallbacks",
+        "_root",
+        "_tmp",
+        "force_mask",
+        "idmap",
+        "ignore_chown_errors",
+        "limits",
+        "mode",
+        "sync",
+    )
 
     def __init__(
         self, root: str, tmp: str, idmap: Callable[[], IdMap], fallbacks: tuple[str, ...] = ()
@@ -62,8 +72,11 @@ class LayerStore:
         self._fallbacks = fallbacks
         self.idmap = idmap
         self.ignore_chown_errors = False
+        # The mode of every file in a store for others, who get owners and modes from xattrs (Podman's force_mask).
+        self.force_mask: int | None = None
         self.limits: dict[str, int] = {}
         self.sync = False
+        self.mode = 0o600
 
     def folder(self, chain: str) -> str:
         """The layer's folder, in this store or an additional one."""
@@ -249,6 +262,7 @@ class Staging:
                 algorithm=self.diff_id.partition(":")[0],
                 limits=self._store.limits,
                 ignore_chown_errors=self._store.ignore_chown_errors,
+                force_mask=self._store.force_mask,
             )
         finally:
             os.close(diff)
@@ -288,11 +302,16 @@ class Staging:
             "spoiled": result["spoiled"],
             "map": self._helper.idmap.to_json(),
         }
+        if self._store.force_mask is not None:
+            record["force_mask"] = self._store.force_mask
         if record["spoiled"]:
             os.unlink(f"{self._folder}/recipe")
-        write_atomic(
-            f"{self._folder}/layer.json", json.dumps(record, separators=(",", ":")).encode()
-        )
+        data = json.dumps(record, separators=(",", ":")).encode()
+        write_atomic(f"{self._folder}/layer.json", data, self._store.mode)
+        if self._store.mode & 0o004:
+            os.chmod(self._folder, 0o755)
+            if not record["spoiled"]:
+                os.chmod(f"{self._folder}/recipe", self._store.mode)
         if self._store.sync:
             sync_file_system(self._folder)
         try:

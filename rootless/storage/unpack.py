@@ -314,7 +314,11 @@ def _unpack(
         source = _Source(source_fd, message["start"], message["size"], channel, follow=follow)
     limits = extract.Limits(**message.get("limits", {}))
     owners = extract.Owners(
-        idmap.uids, idmap.gids, idmap.is_single, bool(message.get("ignore_chown_errors"))
+        idmap.uids,
+        idmap.gids,
+        idmap.is_single,
+        bool(message.get("ignore_chown_errors")),
+        message.get("force_mask"),
     )
     # Everything that inflating may import is imported by the first block, before the change of root.
     kind = message.get("compression")

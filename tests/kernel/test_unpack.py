@@ -377,6 +377,19 @@ def test_without_ranges_owners_are_recorded(tmp_path: Path) -> None:
         assert stat.S_ISCHR(tree.mode("gone"))
 
 
+def test_a_store_for_others_keeps_owners_and_modes_beside_the_files(
+    made: ImageStore, helper: Helper
+) -> None:
+    made.layers.force_mask = 0o755
+    tree = unpacked(
+        made, helper, file("f", b"x", 0o4700, 33, 5_000_000), folder("d", 0o700), file("r")
+    )
+    for path, said in (("f", b"33:5000000:4700"), ("d", b"0:0:0700"), ("r", b"0:0:0644")):
+        assert stat.S_IMODE(tree.mode(path)) == 0o755
+        assert tree.owner(path) == (0, 0)
+        assert tree.xattrs[path] == {"user.containers.override_stat": said}
+
+
 def test_wrong_diff_id_leaves_nothing(made: ImageStore, helper: Helper) -> None:
     data = layer([file("f")])
     staging = made.layers.begin("sha256:" + "0" * 64, "", "sha256:" + "0" * 64, helper)

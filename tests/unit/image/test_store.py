@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rootless.errors import RootlessError
-from rootless.image.store import ImageStore, ImageUnknown, check_shared
+from rootless.image.store import ImageStore, ImageUnknown, check_shared, force_mask
 from rootless.oci.digest import sha256
 from rootless.paths import Paths
 
@@ -150,6 +150,22 @@ def test_additional_stores_are_read_and_never_written(tmp_path: Path) -> None:
     with pytest.raises(RootlessError, match="read-only"):
         store.untag("docker.io/library/base:1")
     assert sorted(str(path) for path in (tmp_path / "shared").rglob("*")) == before
+
+
+def test_case_39_a_store_for_others_is_readable_and_only_that(tmp_path: Path) -> None:
+    store = ImageStore(Paths(str(tmp_path / "data"), str(tmp_path / "run")))
+    store.layers.force_mask = force_mask("shared")
+    store.make()
+    add(store, "one", "localhost/a:1")
+    for path in [tmp_path / "data", *(tmp_path / "data").rglob("*")]:
+        mode = path.stat().st_mode & 0o777
+        if path.name in ("tmp", "lock"):
+            assert mode & 0o077 == 0
+        else:
+            assert mode == (0o755 if path.is_dir() else 0o644), path
+    check_shared(store.root)
+    with pytest.raises(RootlessError, match="neither shared, private"):
+        force_mask("x")
 
 
 def test_case_39_a_shared_store_that_others_may_write_is_refused(tmp_path: Path) -> None:
