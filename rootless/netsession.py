@@ -310,7 +310,7 @@ class Session(Line):
 
     __slots__ = (
         "config", "identity", "names", "wishes", "ports", "state", "_driver", "_outside", "_door", "_door_name",
-        "_opening", "_attached", "_failure", "_given",
+        "_opening", "_relay_loopback", "_attached", "_failure", "_given",
     )  # fmt: skip
 
     def __init__(
@@ -333,6 +333,7 @@ class Session(Line):
         self._outside: Pending | None = None
         self._door: Helper | None = None
         self._door_name = ""
+        self._relay_loopback = False  # whether the door's pasta comes by the router's own loopback
         self._opening: Pending | None = None
         self._given: list[int] = []  # children that serve the router: ours to reap only
         self._attached = False
@@ -361,6 +362,7 @@ class Session(Line):
         if self._attached:
             request["attached"] = True
             request["door"] = self._door_name if self._door is not None else ""
+            request["relay"] = self._relay_loopback
         return request
 
     # --- start ---
@@ -391,6 +393,7 @@ class Session(Line):
             for member in self.state["networks"].values()
             for entry in member["addresses"]
         )
+        self._relay_loopback = pasta.comes_by_loopback(found)
         arguments = pasta.door(found, self._door_name, self.state["ports"], ipv6)
         return pasta.start(found, arguments, self.netns, self.userns)
 
@@ -422,7 +425,14 @@ class Session(Line):
         if self._opening is not None:
             opening, self._opening = self._opening, None
             self._door = opening.wait_ready()
-            self.ask({"op": "door", "endpoint": self.identity, "interface": self._door_name})
+            self.ask(
+                {
+                    "op": "door",
+                    "endpoint": self.identity,
+                    "interface": self._door_name,
+                    "relay": self._relay_loopback,
+                }
+            )
         if self._outside is not None:
             self._give_outside()
         elif self.state.get("await_outside"):

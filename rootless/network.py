@@ -503,6 +503,13 @@ def _prepare_bridge(link: Link, config: Config | None, names: list[str]) -> None
         link.gateways += [gateway for _, _, gateway in member["addresses"] if gateway]
         link.dns += [server for server in member["dns"] if server not in link.dns]
     if link.dns:
+        if session.state.get("nameless"):
+            from rootless import log
+
+            log.warn(
+                "names of containers are not resolved on networks: the Python package dnslib (Debian: "
+                "python3-dnslib) is missing"
+            )
         link.search = [netrecords.DOMAIN]
     link.ipv6 = any(":" in address for address, _ in link.addresses)
     if not internal:

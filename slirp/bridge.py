@@ -32,10 +32,13 @@ from rootless.linux.sched import CLONE_NEWNET, setns
 from slirp import dns, firewall
 from slirp.ipam import Subnet, allocate
 from slirp.netlink import Netlink
+from slirp.ports import PortMapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Protocol
+
+    from slirp.process import Helper
 
     Document = dict[str, Any]
 
@@ -87,7 +90,17 @@ class Member:
 class Endpoint:
     """What a client reserved."""
 
-    __slots__ = ("name", "names", "members", "forwards", "door", "owner", "mark", "attached")
+    __slots__ = (
+        "name",
+        "names",
+        "members",
+        "forwards",
+        "door",
+        "relay",
+        "owner",
+        "mark",
+        "attached",
+    )
 
     def __init__(self, name: str, names: list[str], owner: int, mark: int) -> None:
         self.name = name
@@ -95,6 +108,7 @@ class Endpoint:
         self.members: dict[str, Member] = {}
         self.forwards: list[Document] = []
         self.door = ""
+        self.relay: Helper | None = None
         self.owner = owner
         self.mark = mark
         self.attached = False
@@ -124,6 +138,7 @@ class Router:
         self.dns_sockets: dict[int, tuple[socket.socket, str]] = {}
         self.upstream = dns.Upstream()
         self.rules = ""
+        self.resolver: bool | None = None  # whether names can be answered; None: not tried yet
         self.poll = select.poll()
         self.poll.register(listener, select.POLLIN)
 
@@ -139,8 +154,18 @@ class Router:
             )
             if idle:
                 timeout = 100 if timeout is None else min(timeout, 100)
-            for fd, events in self.poll.poll(timeout):
-                self._handle(fd, events)
+            if self.resolver is None and any(one.attached for one in self.endpoints.values()):
+                timeout = 0
+            events = self.poll.poll(timeout)
+            if timeout == 0 and not events and self.resolver is None:
+                # Nobody waits for us just now, and the first question should not wait for this.
+                self.resolver = dns.is_available()
+            for fd, _ in events:
+                try:
+                    self._handle(fd)
+                except Exception:
+                    # A router that dies of one bad event takes everybody's line along; whoever caused it loses his.
+                    self._drop(fd)
             for fd in self.upstream.expire(dns.now()):
                 self.poll.unregister(fd)
             idle = not self.clients
@@ -150,7 +175,7 @@ class Router:
                     return
                 self.lock.release()
 
-    def _handle(self, fd: int, events: int) -> None:
+    def _handle(self, fd: int) -> None:
         if fd == self.listener.fileno():
             self._accept()
         elif fd in self.clients:
@@ -265,7 +290,9 @@ class Router:
         if kind == "reload":
             return self._reload(self._endpoint(request), fds[0])
         if kind == "door":
-            return self._open_door(self._endpoint(request), request["interface"])
+            return self._open_door(
+                self._endpoint(request), request["interface"], bool(request.get("relay"))
+            )
         if kind == "outside":
             return self._take_outside(fd, request, fds)
         if kind == "network":
@@ -362,10 +389,12 @@ class Router:
                 member.veth = _veth_name(endpoint, member)
             self._update_names()
             if request.get("door"):
-                self._open_door(endpoint, request["door"])
+                self._open_door(endpoint, request["door"], bool(request.get("relay")))
             else:
                 self._update_rules()
         reply = self._describe(endpoint)
+        if self.resolver is False:
+            reply["nameless"] = True
         outside = any(not self.networks[name].get("internal") for name in endpoint.members)
         if outside and self.outside_pidfd < 0:
             if self.outside_asked < 0 or self.outside_asked == fd:
@@ -694,7 +723,7 @@ class Router:
 
     # --- published ports ---
 
-    def _open_door(self, endpoint: Endpoint, interface: str) -> Document:
+    def _open_door(self, endpoint: Endpoint, interface: str, relayed: bool) -> Document:
         link = self.netlink.link(interface)
         if link is None:
             raise RootlessError(f"networks: there is no interface {interface} for published ports")
@@ -715,13 +744,38 @@ class Router:
                     raise
                 if error.errno not in (errno.EAFNOSUPPORT, errno.EACCES, errno.ENODEV):
                     raise
+        if relayed:
+            self._relay_loopback(endpoint)
         self._update_rules()
         return {"ok": True}
+
+    def _relay_loopback(self, endpoint: Endpoint) -> None:
+        """What comes by our ::1: no translation of addresses can take that to a container.
+
+        Only pasta before 2024_07 connects there; newer ones send it by the door, from the host's address.
+        """
+        addresses = [
+            address for member in endpoint.members.values() for address, _, _ in member.addresses
+        ]
+        ports = [
+            PortMapping(
+                "::1", port["inner"], port["container_port"], port["range"], port["protocol"]
+            )
+            for port in endpoint.forwards
+            if port["host_ip"] in ("", "::", "::1")
+        ]
+        if ports and any(":" in address for address in addresses):
+            from slirp import relay
+
+            endpoint.relay = relay.start(ports, addresses[0], -1, -1)
 
     def _close_door(self, endpoint: Endpoint) -> None:
         if not endpoint.door:
             return
         endpoint.door = ""
+        if endpoint.relay is not None:
+            endpoint.relay.stop()
+            endpoint.relay = None
         for family in (socket.AF_INET, socket.AF_INET6):
             try:
                 self.netlink.delete_mark_rule(family, endpoint.mark, _DOOR_TABLE + endpoint.mark)

@@ -21,6 +21,15 @@ _A, _AAAA, _PTR, _ANY = 1, 28, 12, 255
 _NXDOMAIN, _SERVFAIL, _REFUSED = 3, 2, 5
 
 
+def is_available() -> bool:
+    """Whether questions can be read; loads what that takes."""
+    try:
+        import dnslib  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
 class Names:
     """What one network's members are called: lower-case names to addresses, and back."""
 
@@ -58,8 +67,10 @@ def answer(question: bytes, networks: list[Names]) -> bytes | None:
 
     `networks`: all that the asker is on. ValueError for what is no question.
     """
-    import dnslib
-
+    try:
+        import dnslib
+    except ImportError:
+        return failure(question)
     try:
         request = dnslib.DNSRecord.parse(question)
     except (dnslib.DNSError, ValueError, UnicodeError, IndexError) as error:

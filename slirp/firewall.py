@@ -72,7 +72,6 @@ def ruleset(
     lines += ["  }", "  chain postrouting {", "    type nat hook postrouting priority srcnat;"]
     # What a helper passes on from the host's own loopback comes from ours, which no container could answer.
     lines.append('    oifname != "lo" ip saddr 127.0.0.0/8 masquerade')
-    lines.append('    oifname != "lo" ip6 saddr ::1 masquerade')
     for zone in zones:
         if zone.internal:
             continue
@@ -91,14 +90,22 @@ def ruleset(
     doors = list(doors)
     door_names = ", ".join(f'"{name}"' for name, _ in doors)
     if maps and doors:
-        destination = [
-            f"{family_guard(family)} dnat {family} to {protocol} dport map {{ {', '.join(items)} }}"
+        destination = {
+            (
+                family,
+                protocol,
+            ): f"{family_guard(family)} dnat {family} to {protocol} dport map {{ {', '.join(items)} }}"
             for (family, protocol), items in maps.items()
-        ]
+        }
         lines += ["  chain prerouting {", "    type nat hook prerouting priority dstnat;"]
-        lines += [f"    iifname {{ {door_names} }} {rule}" for rule in destination]
+        lines += [f"    iifname {{ {door_names} }} {rule}" for rule in destination.values()]
         lines += ["  }", "  chain output {", "    type nat hook output priority -100;"]
-        lines += [f'    oifname "lo" {rule}' for rule in destination]
+        # Not for IPv6: a packet from ::1 cannot be made to leave by another interface.
+        lines += [
+            f'    oifname "lo" {rule}'
+            for (family, _), rule in destination.items()
+            if family == "ip"
+        ]
         lines += ["  }", "  chain marks {", "    type filter hook prerouting priority mangle;"]
         # Answers leave by the door the question came in by, so that the client's address need not be changed.
         lines += [f'    iifname "{name}" ct mark set {mark}' for name, mark in doors]

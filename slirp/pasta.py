@@ -135,6 +135,11 @@ def cannot_forward(pasta: Pasta, mapping: PortMapping) -> bool:
     return mapping.protocol == "udp" and moved and "--map-host-loopback" not in pasta.features
 
 
+def comes_by_loopback(pasta: Pasta) -> bool:
+    """Whether this pasta brings what comes from the host's loopback to the namespace's loopback."""
+    return "--map-host-loopback" not in pasta.features
+
+
 class Settings:
     """What the user's words after `--network pasta:` ask for, with Podman's defaults filled in."""
 

@@ -46,7 +46,7 @@ class _Listener:
 
 
 def start(mappings: Sequence[PortMapping], address: str, netns: int, userns: int) -> Helper:
-    """Take the ports and carry what arrives to `address` in the namespaces; Conflict where one is taken."""
+    """Take the ports and carry what arrives to `address` in the namespaces (-1: here); Conflict where one is taken."""
     listeners: list[_Listener] = []
     try:
         for mapping in mappings:
@@ -120,6 +120,7 @@ class _Relay:
 
     def __init__(self, listeners: Sequence[_Listener], address: str, lifeline: int) -> None:
         self.address = address
+        self.family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.lifeline = lifeline
         self.poll = select.epoll()
         self.handlers: dict[int, Callable[[int], None]] = {}
@@ -154,7 +155,7 @@ class _Relay:
                 except OSError:
                     return
                 inner = socket.socket(
-                    socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+                    self.family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
                 )
                 outer.setblocking(False)
                 for one in (outer, inner):
@@ -249,7 +250,7 @@ class _Relay:
                     if len(self.peers) >= _MAX_UDP_PEERS:
                         continue
                     inner = socket.socket(
-                        socket.AF_INET,
+                        self.family,
                         socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,
                     )
                     inner.connect((self.address, listener.port))
@@ -300,8 +301,9 @@ def _run(
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    setns(userns, CLONE_NEWUSER)
-    setns(netns, CLONE_NEWNET)
+    if userns >= 0:
+        setns(userns, CLONE_NEWUSER)
+        setns(netns, CLONE_NEWNET)
     os.chdir("/")
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):

@@ -449,6 +449,16 @@ def test_published_port_on_a_network(net: Engine) -> None:
     assert eventually(lambda: refuses("127.0.0.1", tcp), 3)
 
 
+@pytest.mark.needs("ipv6")
+def test_published_port_on_an_ipv6_network(net: Engine) -> None:
+    tcp, udp = free_port(), free_port(socket.SOCK_DGRAM)
+    net.ok("network", "create", "--ipv6", "a")
+    serve(net, "w", "--network", "a", "-p", f"{tcp}:7000", "-p", f"{udp}:7000/udp")
+    for address in ("127.0.0.1", "::1"):
+        assert exchange(address, tcp)[1] == "5"
+        assert ask(address, udp).endswith(" ping")
+
+
 def test_static_addresses(net: Engine) -> None:
     net.ok("network", "create", "--subnet", "10.199.7.0/24", "--subnet", "fd99:7::/64", "a")
     net.ok(
