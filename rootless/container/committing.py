@@ -29,6 +29,7 @@ def commit_container(
 ) -> Image:
     """Make an image of a container's changes."""
     from rootless.container import events, lifecycle
+    from rootless.container.roots import COPY
     from rootless.container.status import status_of
     from rootless.image import changes as instructions
     from rootless.image.commit import Request, commit
@@ -54,7 +55,10 @@ def commit_container(
     settings = image_settings(options, base.config.get("config") or {}, record, include_volumes)
     settings.update(overrides)
     instructions.apply(settings, changes)
-    request = Request(base, f"{engine.containers.path(identity)}/upper", settings)
+    is_whole = record.get("root") == COPY
+    folder = engine.containers.path(identity)
+    request = Request(base, f"{folder}/{'rootfs' if is_whole else 'upper'}", settings)
+    request.is_whole = is_whole
     request.names = full
     request.author = author
     request.message = message

@@ -48,6 +48,7 @@ class Request:
         "created_by",
         "exclude",
         "format",
+        "is_whole",
         "message",
         "names",
         "squash",
@@ -57,6 +58,8 @@ class Request:
     def __init__(self, base: Image | None, upper: str, config: dict[str, Any]) -> None:
         self.base = base
         self.upper = upper
+        # Whether that folder is the container's whole tree, and not just its changes.
+        self.is_whole = False
         # The `config` part of the image's config.
         self.config = config
         self.names: list[str] = []
@@ -129,14 +132,18 @@ def commit(store: ImageStore, request: Request) -> Image:
 def _layer(store: ImageStore, helper: Helper, request: Request) -> tuple[str, int]:
     """Bring the changes into the store as a layer; return diff ID and size."""
     base = request.base
+    below = [] if base is None else store.lowers(base)
+    parent = base.layers[-1] if base is not None and base.layers else ""
+    folders, raw, against = [request.upper], True, 0
     if request.squash:
-        below = [] if base is None else store.lowers(base)
-        folders, parent = [request.upper, *below], ""
-    else:
-        folders = [request.upper]
-        parent = base.layers[-1] if base is not None and base.layers else ""
+        parent, raw = "", False
+        if not request.is_whole:
+            folders += below
+    elif request.is_whole:
+        folders += below
+        raw, against = False, len(below)
     return pack_layer(
-        store, helper, folders, parent, raw=not request.squash, exclude=request.exclude
+        store, helper, folders, parent, raw=raw, against=against, exclude=request.exclude
     )
 
 
@@ -147,9 +154,11 @@ def pack_layer(
     parent: str,
     *,
     raw: bool,
+    against: int = 0,
     exclude: Iterable[str] = (),
 ) -> tuple[str, int]:
-    """Make a layer of folders (topmost first), or with `raw` of one folder of changes; return diff ID and size."""
+    """Make a layer of folders (topmost first), with `raw` of one folder of changes, with `against` of how the first
+    ones differ from the last so many; return diff ID and size."""
     staging = store.layers.begin_new(helper)
     opened: list[int] = []
     reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -157,7 +166,9 @@ def pack_layer(
     try:
         for folder in folders:
             opened.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        packing = helper.run("archive", [*opened, writer], raw=raw, exclude=list(exclude))
+        packing = helper.run(
+            "archive", [*opened, writer], raw=raw, against=against, exclude=list(exclude)
+        )
         os.close(writer)
         writer = -1
         staging.start(reader, stream=True, compression="")

@@ -70,7 +70,7 @@ class Archive:
     def _node(self, node: tree.Node) -> None:
         if node.is_whiteout:
             parent, slash, name = node.path.rpartition(b"/")
-            self._marker(parent + slash + WHITEOUT + name, node.status)
+            self._marker(parent + slash + WHITEOUT + name)
             return
         status = node.status
         kind = _TYPES.get(stat.S_IFMT(status.st_mode))
@@ -94,7 +94,7 @@ class Archive:
                 os.close(fd)
             self._put(tar.header(entry))
             if node.is_opaque:
-                self._marker(node.path + b"/" + OPAQUE, status)
+                self._marker(node.path + b"/" + OPAQUE)
             return
         if status.st_nlink > 1:
             key = (status.st_dev, status.st_ino)
@@ -111,10 +111,9 @@ class Archive:
             entry.major, entry.minor = os.major(status.st_rdev), os.minor(status.st_rdev)
         self._put(tar.header(entry))
 
-    def _marker(self, path: bytes, status: os.stat_result) -> None:
+    def _marker(self, path: bytes) -> None:
         entry = tar.Entry(path)
         entry.mode = 0o600
-        entry.mtime = status.st_mtime_ns
         self._put(tar.header(entry))
 
     def _file(self, node: tree.Node, entry: tar.Entry) -> None:
@@ -175,6 +174,37 @@ def write_tree(
     archive = Archive(write, exclude)
     archive.add(tree.walk(layers))
     archive.finish()
+
+
+def write_difference(
+    trees: list[int], lowers: list[int], write: Callable[[bytes], object], exclude: Iterable[bytes]
+) -> None:
+    """Write how a whole tree differs from layers, as a layer upon them: for containers that are plain copies."""
+    archive = Archive(write, exclude)
+    archive.add(_differences(trees, lowers))
+    archive.finish()
+
+
+def _differences(trees: list[int], lowers: list[int]) -> Iterator[tree.Node]:
+    before = {node.path: _facts(node.status) for node in tree.walk(lowers)}
+    gone = set(before)
+    above: list[tree.Node] = []
+    written = 0
+    for node in tree.walk(trees):
+        gone.discard(node.path)
+        while above and not node.path.startswith(above[-1].path + b"/"):
+            above.pop()
+        written = min(written, len(above))
+        if before.get(node.path) != _facts(node.status):
+            # The folders on the way carry their own owner and mode, or the layer would change them.
+            yield from above[written:]
+            yield node
+            written = len(above) + node.is_folder
+        if node.is_folder:
+            above.append(node)
+    for path in sorted(gone):
+        if path.rpartition(b"/")[0] not in gone:
+            yield tree.whiteout(path)
 
 
 ADDED, CHANGED, DELETED = "A", "C", "D"

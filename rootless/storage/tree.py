@@ -163,6 +163,11 @@ def _blank() -> os.stat_result:
     return os.stat_result((stat.S_IFCHR, 0, 0, 1, 0, 0, 0, 0, 0, 0))
 
 
+def whiteout(path: bytes) -> Node:
+    """A whiteout that is in no folder yet."""
+    return Node(path, path.rpartition(b"/")[2], -1, 0, _blank(), is_whiteout=True)
+
+
 def lookup(layers: list[int], path: bytes) -> os.stat_result | None:
     """What overlayfs would show under a path of layers (topmost first), no link followed; None where nothing is."""
     parts = path.split(b"/")

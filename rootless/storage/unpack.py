@@ -415,7 +415,8 @@ def _raise_file_limit() -> None:
 def _archive(
     message: dict[str, Any], fds: list[int], _channel: socket.socket, _idmap: IdMap
 ) -> dict[str, object]:
-    """Write a layer (`raw`), or what several layers show together, as a tar archive."""
+    """Write a layer (`raw`), what several layers show together, or how the first of them differ from the last
+    `against` ones, as a tar archive."""
     *layers, out = fds
     _raise_file_limit()
     exclude = [os.fsencode(path) for path in message["exclude"]]
@@ -428,7 +429,10 @@ def _archive(
         while view:
             view = view[os.write(out, view) :]
 
-    if message["raw"]:
+    against = int(message.get("against") or 0)
+    if against:
+        diff.write_difference(layers[:-against], layers[-against:], write, exclude)
+    elif message["raw"]:
         diff.write_layer(layers[0], write, exclude)
     else:
         diff.write_tree(layers, write, exclude)

@@ -42,6 +42,19 @@ def test_the_image_holds_what_the_container_did(
     rootless.ok("rmi", "local/changed")
 
 
+def test_a_container_that_is_a_plain_copy(rootless: Engine, busybox: str) -> None:
+    vfs = ("--storage-driver", "vfs")
+    rootless.ok(*vfs, "run", "--name", "copy", "--network", "none", busybox, "sh", "-c", SCRIPT)
+    rootless.ok("commit", "copy", "local/copied")
+    lines = rootless("run", "--rm", "--network", "none", "local/copied", "sh", "-c", CHECK).lines
+    assert lines == SEEN
+    changed = rootless("image", "diff", "local/copied").lines
+    assert {"A /new", "D /etc/group", "A /home/app/only"} <= set(changed)
+    assert not any(line.endswith("/bin/busybox") for line in changed)
+    rootless.ok("rm", "copy")
+    rootless.ok("rmi", "local/copied")
+
+
 def test_settings_and_changes(rootless: Engine, busybox: str) -> None:
     rootless.ok(
         "create", "--name", "c", "--env", "A=1", "--user", "app", "--workdir", "/tmp",
