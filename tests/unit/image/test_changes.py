@@ -1,0 +1,60 @@
+"""--change: the instructions that Podman takes, in both forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rootless.errors import RootlessError
+from rootless.image.changes import apply
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (['CMD ["a","b"]'], {"Cmd": ["a", "b"]}),
+        (["CMD a b"], {"Cmd": ["/bin/sh", "-c", "a b"]}),
+        (["CMD=/x"], {"Cmd": ["/bin/sh", "-c", "/x"]}),
+        (['cmd ["a"]', 'ENTRYPOINT ["e"]'], {"Cmd": ["a"], "Entrypoint": ["e"]}),
+        (["ENV A=1 B='x y'", "ENV A=2", "ENV C d e"], {"Env": ["A=2", "B=x y", "C=d e"]}),
+        (["ENV=A=1"], {"Env": ["A=1"]}),
+        (["LABEL a=1", 'LABEL b="2 3"'], {"Labels": {"a": "1", "b": "2 3"}}),
+        (["EXPOSE 80", "EXPOSE 53/UDP 90-91"], {"ExposedPorts": {"80/tcp": {}, "53/udp": {}, "90/tcp": {}, "91/tcp": {}}}),
+        (['VOLUME ["/a","/b c"]', "VOLUME /d"], {"Volumes": {"/a": {}, "/b c": {}, "/d": {}}}),
+        (["USER 1:2"], {"User": "1:2"}),
+        (["WORKDIR /a", "WORKDIR b"], {"WorkingDir": "/a/b"}),
+        (["STOPSIGNAL sigterm"], {"StopSignal": "sigterm"}),
+        (["ONBUILD RUN x", "ONBUILD ADD y"], {"OnBuild": ["RUN x", "ADD y"]}),
+    ],
+)  # fmt: skip
+def test_instructions(changes: list[str], expected: dict[str, Any]) -> None:
+    config: dict[str, Any] = {}
+    apply(config, changes)
+    assert config == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("FROM x", 'invalid change "FROM x" - invalid instruction FROM'),
+        ("CMD", "must be formatted as KEY VALUE"),
+        ("ENV x", "must be formatted as KEY=VALUE"),
+        ("EXPOSE 99999", "invalid port"),
+        ("EXPOSE x", "invalid port"),
+        ("EXPOSE 80/x", "invalid protocol"),
+        ("STOPSIGNAL NOSUCH", "invalid signal"),
+        ("LABEL a='b", "No closing quotation"),
+    ],
+)
+def test_mistakes(change: str, message: str) -> None:
+    with pytest.raises(RootlessError) as caught:
+        apply({}, [change])
+    assert message in str(caught.value)
+
+
+def test_an_images_own_settings_are_not_changed_in_place() -> None:
+    base = {"Env": ["A=1"], "Labels": {"x": "y"}}
+    config = dict(base)
+    apply(config, ["ENV A=2", "LABEL x=z"])
+    assert base == {"Env": ["A=1"], "Labels": {"x": "y"}}
