@@ -45,7 +45,7 @@ def wheel(folder: Path) -> Path:
     return made
 
 
-def tests_archive() -> bytes:
+def archive_of_tests() -> bytes:
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as archive:
         for path in (
@@ -84,7 +84,7 @@ def test_the_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
             "pip install -q --root-user-action=ignore --no-deps --no-index --break-system-packages"
         )
         machine.run(f"{install} /tmp/{package.name}", user="root")
-        machine.put(tests_archive(), "checkout")
+        machine.put(archive_of_tests(), "checkout")
         results = []
         for phase in ("not after_reboot", "after_reboot"):
             if phase == "after_reboot":
