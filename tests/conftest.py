@@ -21,6 +21,11 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # A machine runs for minutes: beside all other tests, not after them.
+    items.sort(key=lambda item: item.get_closest_marker("vm") is None)
+
+
 def pytest_report_header() -> str:
     missing = [
         name
