@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.bench.containers import Case
 
 # Each has a list CASES. A module may be absent while its commands are.
-MODULES = ("containers",)
+MODULES = ("containers", "networks")
 
 
 def measure(case: Case, both: list[sides.Side], rounds: int) -> dict[str, list[float]]:
