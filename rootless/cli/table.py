@@ -177,6 +177,7 @@ class Invocation:
 
 
 _NO_REMOTE = "rootless has no service to connect to; every command works on this machine (ssh HOST rootless ...)"
+_NO_RUNTIME = "rootless runs containers itself; other runtimes are not available in this version"
 
 #: The options that stand before the command, and may stand after it.
 GLOBALS = (
@@ -208,14 +209,26 @@ GLOBALS = (
     Option("remote", "bool", "", short="r", hidden=True, refused=_NO_REMOTE),
     Option("root", "str", "Folder of what lasts: images, containers, volumes"),
     Option("runroot", "str", "Folder of what is gone after a reboot"),
-    Option("runtime", "str", "OCI runtime to use in place of the built-in one"),
-    Option("runtime-flag", "list", "Option for the OCI runtime, without its dashes"),
+    Option("runtime", "str", "", hidden=True, refused=_NO_RUNTIME),
+    Option("runtime-flag", "list", "", hidden=True, refused=_NO_RUNTIME),
     Option("ssh", "str", "", hidden=True, refused=_NO_REMOTE),
     Option("storage-driver", "str", "How container roots are made", choices=("overlay", "vfs")),
     Option("storage-opt", "list", "Option of the storage driver"),
-    Option("syslog", "bool", "Send messages to the journal as well"),
-    Option("tmpdir", "str", "Folder of the engine's temporary files"),
-    Option("transient-store", "bool", "Keep containers only until the next boot"),
+    Option("syslog", "bool", "Send messages to the system's log as well"),
+    Option(
+        "tmpdir",
+        "str",
+        "",
+        hidden=True,
+        refused="what is gone after a reboot lies in one folder; give it with --runroot",
+    ),
+    Option(
+        "transient-store",
+        "bool",
+        "",
+        hidden=True,
+        refused="containers are not kept in memory; use run --rm, or --root on a tmpfs",
+    ),
     Option("url", "str", "", hidden=True, refused=_NO_REMOTE),
     Option("version", "bool", "Show the version", short="v"),
     Option("volumepath", "str", "Folder of the volumes"),
@@ -365,6 +378,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "container cp": ("cp", "Copy files between a container and the host"),
     "top": ("top", "Show the processes of a container"),
     "container top": ("top", "Show the processes of a container"),
+    "healthcheck run": ("healthcheck", "Check the health of a container now"),
     "inspect": ("inspect", "Show all that is known of objects"),
     "container inspect": ("inspect:CONTAINER", "Show all that is known of containers"),
 }

@@ -71,6 +71,17 @@ def create(
         "stop_timeout": options.stop_timeout,
         "log_max_size": options.log_size or engine.config.number("containers", "log_size_max"),
     }
+    if options.health or config.get("Healthcheck"):
+        from rootless.container.healthcheck import merge
+
+        record["health"] = merge(options.health, config.get("Healthcheck"))
+    if not record.get("health"):
+        record.pop("health", None)
+        if options.health_on_failure != "none":
+            raise RootlessError(
+                f"cannot set on-failure action to {options.health_on_failure} without a health check",
+                hint="give --health-cmd: the image has no HEALTHCHECK",
+            )
     if options.userns or options.uidmap or options.gidmap or options.subuidname or options.subgidname:
         _choose_ids(engine, options, record)
     if required:

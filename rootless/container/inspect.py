@@ -33,7 +33,10 @@ OMIT_EMPTY = {
         "ConmonPid", "Health", "Checkpointed", "CgroupPath", "CheckpointLog", "CheckpointPath", "RestoreLog",
         "Restored", "StoppedByUser",
     ),
-    "Config": ("Healthcheck", "CreateCommand", "SystemdMode", "Secrets", "ChrootDirs", "sdNotifySocket", "ExposedPorts"),
+    "Config": (
+        "Healthcheck", "StartupHealthCheck", "CreateCommand", "SystemdMode", "Secrets", "ChrootDirs", "sdNotifySocket",
+        "ExposedPorts",
+    ),
     "Mounts": ("Name", "SubPath"),
 }  # fmt: skip
 
@@ -68,7 +71,7 @@ def inspect(engine: Engine, status: Status, *, size: bool = False) -> Document:
         "Created": stamp(record["created"]),
         "Path": words[0],
         "Args": words[1:],
-        "State": _state(status, spec),
+        "State": _state(engine, status, spec),
         "Image": kept.get("id", ""),
         "ImageDigest": image.digest if image is not None else "",
         "ImageName": kept.get("name", ""),
@@ -184,7 +187,17 @@ def _time(value_ns: int) -> str:
     return stamp(value_ns) if value_ns else NO_TIME
 
 
-def _state(status: Status, spec: Document) -> Document:
+def _health(engine: Engine, status: Status) -> Document | None:
+    """What the checks of this run, or of the last one, have come to."""
+    kept: Document | None = status.state.get("health")
+    if status.live and status.record.get("health"):
+        from rootless.container import healthcheck
+
+        return healthcheck.read(engine, status.id) or kept
+    return kept
+
+
+def _state(engine: Engine, status: Status, spec: Document) -> Document:
     live, state = status.live or {}, status.state
     running = status.word in (RUNNING, PAUSED)
     return {
@@ -201,7 +214,7 @@ def _state(status: Status, spec: Document) -> Document:
         "Error": "" if running else str(state.get("error", "")),
         "StartedAt": _time(int(live.get("started_at") or state.get("started_at") or 0)),
         "FinishedAt": _time(int(state.get("finished_at") or 0)),
-        "Health": state.get("health"),
+        "Health": _health(engine, status),
         "Checkpointed": False,
         "CgroupPath": live.get("cgroup", "").removeprefix("/sys/fs/cgroup"),
         "CheckpointedAt": NO_TIME,
@@ -431,7 +444,6 @@ def _config(record: Document, options: CreateOptions, config: Document, spec: Do
     entrypoint = options.entrypoint if options.entrypoint is not None else config.get("Entrypoint")
     ports = record.get("ports") or record["options"].get("publish") or []
     attached = [one.lower() for one in options.attach]
-    health = options.health if options.health is not None else config.get("Healthcheck")
     return {
         "Hostname": spec.get("hostname") or os.uname().nodename,
         "Domainname": "",
@@ -452,7 +464,8 @@ def _config(record: Document, options: CreateOptions, config: Document, spec: Do
         "Labels": record.get("labels") or None,
         "Annotations": spec.get("annotations") or None,
         "StopSignal": signals.name(record["stop_signal"]),
-        "Healthcheck": health,
+        "Healthcheck": record.get("health"),
+        "StartupHealthCheck": options.health_startup,
         "HealthcheckOnFailureAction": options.health_on_failure,
         "HealthLogDestination": options.health_log_destination,
         "HealthcheckMaxLogCount": options.health_max_log_count,

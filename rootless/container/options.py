@@ -31,8 +31,6 @@ UNSUPPORTED: dict[str, str] = {
     "secret": "secrets are not available in this version; mount a file with -v FILE:/run/secrets/NAME:ro",
     "decryption_key": "encrypted images are not available in this version",
     "rdt_class": "cache allocation (resctrl) needs host root; run as root with another engine",
-    "health_cmd": "health checks are not available in this version",
-    "health_startup_cmd": "health checks are not available in this version",
     "log_driver=journald": "the journal is not available in this version; use --log-driver k8s-file",
     "log_driver=passthrough": "passing the caller's streams through is not available in this version; use --log-driver none",
     "log_driver=passthrough-tty": "passing the caller's terminal through is not available in this version; use -it",
@@ -46,6 +44,8 @@ UNSUPPORTED: dict[str, str] = {
     "sdnotify=healthy": "waiting for a health check is not available in this version; use --sdnotify conmon",
 }
 
+_HEALTH_NS = 30 * 10**9
+_HEALTH_RETRIES = 3
 _MODES = ("host", "private")
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 _UNITS = {
@@ -1261,19 +1261,11 @@ class _Reader:
             o.health = {"Test": ["NONE"]}
         elif command:
             o.health = _health_test(command)
-            o.health["Interval"] = self._health_interval("health_interval", "healthcheck-interval")
-            retries = flags.get("health_retries")
-            o.health["Retries"] = 3 if retries is None else retries
-            if o.health["Retries"] < 1:
-                raise Usage("healthcheck-retries must be greater than 0")
-            o.health["Timeout"] = self._duration("health_timeout", "healthcheck-timeout", "30s")
-            if o.health["Timeout"] < 10**9:
-                raise Usage("healthcheck-timeout must be at least 1 second")
-            o.health["StartPeriod"] = self._duration(
-                "health_start_period", "healthcheck-start-period", "0s"
+            o.health.update(
+                Interval=_HEALTH_NS, Retries=_HEALTH_RETRIES, Timeout=_HEALTH_NS, StartPeriod=0
             )
-            if o.health["StartPeriod"] < 0:
-                raise Usage("healthcheck-start-period must be 0 seconds or greater")
+        if not flags.get("no_healthcheck"):
+            self._health_times(o)
         startup = text("health_startup_cmd")
         if startup:
             if not command:
@@ -1292,7 +1284,7 @@ class _Reader:
                 f'invalid on-failure action "{o.health_on_failure}" for health check: '
                 "supported actions are none,kill,restart,stop"
             )
-        if o.health_on_failure != "none" and (o.health is None or o.health["Test"] == ["NONE"]):
+        if o.health_on_failure != "none" and o.health is not None and o.health.get("Test") == ["NONE"]:
             raise Usage(
                 f"cannot set on-failure action to {o.health_on_failure} without a health check"
             )
@@ -1302,6 +1294,29 @@ class _Reader:
                 raise Usage(
                     f"HealthCheck Log '{place}' destination error: must be an existing folder, local or events_logger"
                 )
+
+    def _health_times(self, o: CreateOptions) -> None:
+        """Times given without a command are for the image's HEALTHCHECK."""
+        flags = self.flags
+        given: dict[str, int] = {}
+        if flags.get("health_interval"):
+            given["Interval"] = self._health_interval("health_interval", "healthcheck-interval")
+        if flags.get("health_retries") is not None:
+            given["Retries"] = flags["health_retries"]
+            if given["Retries"] < 1:
+                raise Usage("healthcheck-retries must be greater than 0")
+        if flags.get("health_timeout"):
+            given["Timeout"] = self._duration("health_timeout", "healthcheck-timeout", "30s")
+            if given["Timeout"] < 10**9:
+                raise Usage("healthcheck-timeout must be at least 1 second")
+        if flags.get("health_start_period"):
+            given["StartPeriod"] = self._duration(
+                "health_start_period", "healthcheck-start-period", "0s"
+            )
+            if given["StartPeriod"] < 0:
+                raise Usage("healthcheck-start-period must be 0 seconds or greater")
+        if given:
+            o.health = {**(o.health or {}), **given}
 
     def _duration(self, name: str, said: str, default: str) -> int:
         value = self.flags.get(name)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from rootless.container.engine import Engine
+    from rootless.container.healthcheck import HealthWatch
 
 _KILL = 9
 
@@ -87,6 +88,8 @@ def start(engine: Engine, identity: str, *, attached: bool = False, init_only: b
 def _fork_monitor(engine: Engine, record: dict[str, Any], lock_fd: int, *, attached: bool, init_only: bool) -> Link:
     preparation = prepare(engine, record)
     engine.containers.clear_live(record["id"])
+    if record.get("health"):
+        from rootless.container import healthcheck  # noqa: F401  # loaded once, not by each check's child
     ours, theirs = Link.pair()
     gc.collect(0)
     gc.freeze()  # what is there now is never garbage, and collecting it in the monitor would copy its pages
@@ -109,6 +112,7 @@ class Supervisor:
     __slots__ = (
         "engine", "record", "preparation", "options", "monitor", "link", "attached", "init_only", "restarts", "identity",
         "run_folder", "network", "cgroup", "log", "started_at", "may_start", "lost_network", "first", "init_pid",
+        "health", "restart_wanted",
     )  # fmt: skip
 
     def __init__(
@@ -131,6 +135,8 @@ class Supervisor:
         self.may_start = not init_only
         self.lost_network = False
         self.init_pid = 0
+        self.health: HealthWatch | None = None
+        self.restart_wanted = False
 
     def run(self) -> NoReturn:
         """The process's whole life."""
@@ -248,6 +254,8 @@ class Supervisor:
         self._hooks("poststart", "running", launch.pid)
         if self.options.timeout:
             monitor.after(self.options.timeout, lambda: monitor.kill(_KILL))
+        if self.record.get("health"):
+            self._watch_health()
         if self.network is not None and self.network.helper_pidfd() >= 0:
             monitor.watch(self.network.helper_pidfd(), 1, self._helper_died)
         return monitor.serve()
@@ -257,6 +265,39 @@ class Supervisor:
         if hooks.has(spec, moment):
             bundle = self.engine.containers.path(self.identity)
             hooks.run_leniently(spec, moment, hooks.state_document(spec, self.identity, bundle, status, pid))
+
+    def _watch_health(self) -> None:
+        from rootless.container.healthcheck import HealthWatch
+
+        self.health = HealthWatch(
+            self.engine,
+            self.record,
+            self.monitor,
+            on_healthy=lambda: None,
+            on_unhealthy=self._unhealthy,
+            on_startup_failed=self._restart_unhealthy,
+        )
+        self.health.begin()
+
+    def _unhealthy(self) -> None:
+        """--health-on-failure: what follows from it (a restart) is the usual way at init's end."""
+        action = self.options.health_on_failure
+        if action == "kill":
+            self.monitor.kill(_KILL)
+        elif action == "restart":
+            self._restart_unhealthy()
+        elif action == "stop":
+            with open(f"{self.run_folder}/stop", "wb"):
+                pass  # no restart policy answers it
+            self._end_program()
+
+    def _restart_unhealthy(self) -> None:
+        self.restart_wanted = True
+        self._end_program()
+
+    def _end_program(self) -> None:
+        self.monitor.kill(int(self.record["stop_signal"]))
+        self.monitor.after(max(self.record["stop_timeout"], 0), lambda: self.monitor.kill(_KILL))
 
     def _helper_died(self, fd: int) -> None:
         """The network helper's end is told in the log and the record; the container goes on without a network."""
@@ -282,6 +323,8 @@ class Supervisor:
             live["scope"] = self.cgroup.unit
         if self.network is not None:
             live["network"] = self.network.to_json()
+        if self.health is not None:
+            live["health"] = {"Status": self.health.state["Status"]}
         self.engine.containers.write_live(self.identity, live)
 
     # ends
@@ -305,6 +348,11 @@ class Supervisor:
         if self.log is not None:
             self.log.close()
             self.log = monitor.log = None
+        health = None
+        if self.health is not None:
+            self.health.close()
+            health = self.health.state
+            self.health = None
         self._release()
         monitor.close()
         state: dict[str, Any] = {
@@ -314,6 +362,8 @@ class Supervisor:
             "finished_at": time.time_ns(),
             "restarts": self.restarts,
         }
+        if health is not None:
+            state["health"] = health
         table = self.engine.containers
         table.write_state(self.identity, state)
         events.container_event(self.engine, self.record, "died", ContainerExitCode=code)
@@ -348,6 +398,9 @@ class Supervisor:
     def _restarts(self, code: int) -> bool:
         if self._stop_wanted() or not os.path.exists(self.engine.containers.path(self.identity)):
             return False
+        if self.restart_wanted:
+            self.restart_wanted = False
+            return True
         kept = self.engine.containers.read(self.identity)["options"]  # `update` may have changed the policy
         policy, tries = kept.get("restart", "no"), kept.get("restart_tries", 0)
         if policy in ("", "no"):

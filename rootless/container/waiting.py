@@ -41,7 +41,9 @@ def words_of(status: Status) -> set[str]:
         words |= {"created", "initialized"}
     elif status.word == STOPPING:
         words.add("stopping")
-    health = (status.state.get("health") or {}).get("status")
-    if health:
-        words.add(health)
+    if status.record.get("health"):
+        from rootless.container.filters import health_of
+
+        health = health_of(status)
+        words |= {health} if health else set()
     return words

@@ -85,7 +85,7 @@ class Monitor:
         listener: socket.socket | None,
         log: Log | None,
         wants_stdin: bool,
-        on_action: Callable[[bytes], bytes] | None = None,
+        on_action: Callable[[Client, bytes], None] | None = None,
     ) -> None:
         self.listener = listener
         self.log = log
@@ -145,8 +145,10 @@ class Monitor:
         self.watch(link.fileno(), select.POLLIN, lambda _: self.hear(client))
         return client
 
-    def after(self, seconds: float, act: Callable[[], float | None]) -> None:
-        self.timers.append(Timer(time.monotonic() + seconds, act))
+    def after(self, seconds: float, act: Callable[[], float | None]) -> Timer:
+        timer = Timer(time.monotonic() + seconds, act)
+        self.timers.append(timer)
+        return timer
 
     # the loop
 
@@ -248,11 +250,11 @@ class Monitor:
             self.log.write(stream, data)
         for client in self.clients:
             sink = client.sinks.get(stream)
-            if sink is None or sink.broken:
+            if sink is None or sink.is_broken():
                 continue
             if not sink.write(data):
                 self._hold(fd, client, sink)
-            if sink.broken and client is self.reader and not self.terminal:
+            if sink.is_broken() and client is self.reader and not self.terminal:
                 self._end_stream(fd)
                 return
 
@@ -313,7 +315,7 @@ class Monitor:
             if self.on_start is not None:
                 self.on_start()
         elif kind == attach.RUN and self.on_action is not None:
-            client.link.send(attach.RESULT, self.on_action(data))
+            self.on_action(client, data)
 
     def attach(self, client: Client, flags: int, fds: list[int]) -> None:
         """Write the container's output to a client's descriptors from now on, and hand it the input's."""
