@@ -51,6 +51,10 @@ def _run(words: list[str]) -> int:
                 "trace, debug, info, warn, warning, error, fatal, panic"
             )
             return 1
+    if settings["syslog"]:
+        from rootless import log
+
+        log.to_syslog()
     if settings["out"]:
         descriptor = os.open(
             settings["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666

@@ -21,7 +21,7 @@ from rootless.errors import RootlessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import Any
 
     Values = dict[str, dict[str, Any]]
@@ -239,9 +239,9 @@ class Config:
         return self._values.get("storage", {}).get("data_root")
 
 
-def load(cache: str = "") -> Config:
+def load(cache: str = "", modules: Sequence[str] = ()) -> Config:
     """Read the settings. `cache` is the private folder in which the parsed result is kept; "" keeps none."""
-    files = list(_files())
+    files = list(_files(modules))
     stamp = _stamp(files)
     if not stamp:
         return Config({})
@@ -262,7 +262,19 @@ def sources() -> list[str]:
     return [path for path, _, _, _ in _stamp(list(_files()))]
 
 
-def _files() -> Iterator[tuple[str, str]]:
+def find_module(name: str) -> str:
+    """The file of `--module NAME`: as it stands where absolute, else the user's before the system's."""
+    places = [f"{folder}/containers.conf.modules" for folder in reversed(_SYSTEM[:2])]
+    if os.geteuid() != 0:
+        places.insert(0, f"{paths.config_home()}/containers/containers.conf.modules")
+    found = [name] if name.startswith("/") else [f"{place}/{name}" for place in places]
+    for path in found:
+        if os.path.isfile(path):
+            return path
+    raise RootlessError(f'could not resolve module "{name}": there is no {" or ".join(found)}')
+
+
+def _files(modules: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
     """Every place where a file may be, with its kind, the strongest last."""
     environ = os.environ
     folders = list(_SYSTEM)
@@ -283,6 +295,8 @@ def _files() -> Iterator[tuple[str, str]]:
             for name in sorted(names):
                 if name.endswith(".conf"):
                     yield f"{folder}/containers.conf.d/{name}", "containers"
+    for module in modules:
+        yield find_module(module), "required"
     if override := environ.get("CONTAINERS_CONF_OVERRIDE"):
         yield override, "required"
     if only := environ.get("CONTAINERS_STORAGE_CONF"):

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 TRACE, DEBUG, INFO, WARN, ERROR, FATAL, PANIC = range(7)
 NAMES = ("trace", "debug", "info", "warn", "error", "fatal", "panic")
 level = WARN
@@ -19,10 +23,34 @@ def set_level(name: str) -> bool:
     return True
 
 
+def to_syslog() -> None:
+    """Send every further message to the system's log as well."""
+    global _syslog
+    import socket
+
+    from rootless.errors import RootlessError
+
+    _syslog = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        _syslog.connect("/dev/log")
+    except OSError as error:
+        _syslog.close()
+        raise RootlessError(
+            f"--syslog: /dev/log: {(error.strerror or str(error)).lower()}", hint="start a syslog service or journald, or leave it out"
+        ) from None
+
+
 def emit(at: int, message: str) -> None:
     if at < level:
         return
     line = f"{NAMES[at].upper()}: {message}\n"
+    if _syslog is not None:
+        try:
+            _syslog.send(
+                f"<{_SEVERITIES[at]}>rootless[{os.getpid()}]: {message}".encode("utf-8", "surrogateescape")
+            )
+        except OSError:
+            pass
     try:
         os.write(2, line.encode("utf-8", "surrogateescape"))
     except OSError:

@@ -58,7 +58,7 @@ class Paths:
 
     @property
     def images(self) -> str:
-        return f"{self.data}/images"
+        return self._elsewhere.get("images") or f"{self.data}/images"
 
     @property
     def containers(self) -> str:
@@ -73,14 +73,14 @@ class Paths:
 
     @property
     def volumes(self) -> str:
-        return f"{self.data}/volumes"
+        return self._elsewhere.get("volumes") or f"{self.data}/volumes"
 
     def volume(self, name: str) -> str:
-        return f"{self.data}/volumes/{name}"
+        return f"{self.volumes}/{name}"
 
     @property
     def networks(self) -> str:
-        return f"{self.node}/networks"
+        return self._elsewhere.get("networks") or f"{self.node}/networks"
 
     @property
     def pods(self) -> str:

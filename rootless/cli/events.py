@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rootless.cli.options import filter_option
 from rootless.cli.table import Command, Option
-from rootless.errors import Usage
+from rootless.errors import RootlessError, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

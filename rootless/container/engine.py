@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from rootless import config, paths
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, Usage
 from rootless.state import Table
 
 TYPE_CHECKING = False
@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from rootless.image.store import ImageStore
     from rootless.linux.idmap import IdMap
     from rootless.paths import Paths
+
+
+# Global options that stand for a setting of containers.conf.
+_SETTINGS = (
+    ("events-backend", "engine", "events_logger"),
+    ("network-cmd-path", "engine", "network_cmd_path"),
+)
+# Parts of the data root that an option or a setting puts elsewhere.
+_PARTS = (
+    ("imagestore", "images", "storage", "imagestore"),
+    ("network-config-dir", "networks", "network", "network_config_dir"),
+    ("volumepath", "volumes", "engine", "volume_path"),
+)
 
 
 class Engine:
@@ -64,6 +77,25 @@ def open_engine(settings: dict[str, Any]) -> Engine:
             found = Engine(paths.find(placed, runroot), settings)
             found._config = kept
     _check_owner(found.paths.data)
+    for option, part, table, key in _PARTS:
+        if settings.get(option):
+            found.paths.move(part, settings[option])
+            _check_owner(settings[option])
+        elif not root and (folder := found.config.text(table, key)):
+            # Podman's place, and its own kind of files: ours lie below.
+            found.paths.move(part, f"{folder}/rootless")
+    if settings.get("events-backend") == "journald":
+        raise Usage(
+            "--events-backend journald: the journal is not available in this version; "
+            "events are kept in a file (--events-backend file)"
+        )
+    for folder in settings.get("hooks-dir") or ():
+        if not os.path.isdir(folder):
+            raise Usage(f"--hooks-dir {folder}: no such directory")
+    if (program := settings.get("network-cmd-path")) and not os.access(program, os.X_OK):
+        raise Usage(f"--network-cmd-path {program}: no such program")
+    if settings.get("config"):
+        os.environ["DOCKER_CONFIG"] = settings["config"]
     return found
 
 

@@ -45,6 +45,8 @@ def emit(
     **attributes: Any,
 ) -> None:
     """Record an event; one that cannot be recorded (a full disk) is no reason for a command to fail."""
+    if engine.config.text("engine", "events_logger") == "none":
+        return
     event: dict[str, Any] = {
         "Name": name,
         "Status": status,
