@@ -191,6 +191,10 @@ class Config:
     def __init__(self, values: Values) -> None:
         self._values = values
 
+    def override(self, table: str, key: str, value: Any) -> None:
+        """Put what a global option says above what the files say."""
+        self._values[table] = {**self._values.get(table, {}), key: value}
+
     def _get(self, table: str, key: str) -> Any:
         default = SETTINGS[table][key]
         return self._values.get(table, {}).get(key, default)

@@ -39,12 +39,17 @@ _SHARED = ("/dev/shm", "/tmp")
 class Paths:
     """The folders below one data root and one run root."""
 
-    __slots__ = ("data", "run", "_node")
+    __slots__ = ("data", "run", "_node", "_elsewhere")
 
     def __init__(self, data: str, run: str) -> None:
         self.data = data
         self.run = run
         self._node: str | None = None
+        self._elsewhere: dict[str, str] = {}
+
+    def move(self, part: str, folder: str) -> None:
+        """Have a part ("images", "networks" or "volumes") lie apart from the rest."""
+        self._elsewhere[part] = os.path.abspath(folder)
 
     # persistent
     @property

@@ -36,6 +36,8 @@ def main(inv: Invocation) -> int:
     from rootless.container.event_log import border, matcher, read
 
     engine = open_engine(inv.globals)
+    if engine.config.text("engine", "events_logger") == "none":
+        raise RootlessError('cannot read events with the "none" backend')
     shown = _printer(inv.text("format"), full=inv.flag("no-trunc"))
     since, until = inv.text("since"), inv.text("until")
     stream = inv.flag("stream")
