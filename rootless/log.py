@@ -12,6 +12,10 @@ TRACE, DEBUG, INFO, WARN, ERROR, FATAL, PANIC = range(7)
 NAMES = ("trace", "debug", "info", "warn", "error", "fatal", "panic")
 level = WARN
 
+# The severities of syslog(3) for our levels, in the facility "user".
+_SEVERITIES = (15, 15, 14, 12, 11, 10, 8)
+_syslog: Any = None
+
 
 def set_level(name: str) -> bool:
     """Set the level by its name; False where there is no such level."""
@@ -36,7 +40,8 @@ def to_syslog() -> None:
     except OSError as error:
         _syslog.close()
         raise RootlessError(
-            f"--syslog: /dev/log: {(error.strerror or str(error)).lower()}", hint="start a syslog service or journald, or leave it out"
+            f"--syslog: /dev/log: {(error.strerror or str(error)).lower()}",
+            hint="start a syslog service or journald, or leave it out",
         ) from None
 
 
@@ -47,7 +52,9 @@ def emit(at: int, message: str) -> None:
     if _syslog is not None:
         try:
             _syslog.send(
-                f"<{_SEVERITIES[at]}>rootless[{os.getpid()}]: {message}".encode("utf-8", "surrogateescape")
+                f"<{_SEVERITIES[at]}>rootless[{os.getpid()}]: {message}".encode(
+                    "utf-8", "surrogateescape"
+                )
             )
         except OSError:
             pass

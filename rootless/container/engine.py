@@ -46,7 +46,10 @@ class Engine:
     @property
     def config(self) -> Config:
         if self._config is None:
-            self._config = config.load(self.paths.cache)
+            self._config = config.load(self.paths.cache, self.settings.get("module") or ())
+            for option, table, key in _SETTINGS:
+                if self.settings.get(option):
+                    self._config.override(table, key, self.settings[option])
         return self._config
 
     @property

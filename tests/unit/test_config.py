@@ -252,7 +252,7 @@ def test_storage_conf_gives_the_place(
     if where == "etc":
         real = config._files
 
-        def files() -> object:
+        def files(modules: object) -> object:
             return ((path if kind == "storage-system" else name, kind) for name, kind in real())
 
         monkeypatch.setattr(config, "_files", files)
