@@ -309,7 +309,7 @@ class Session(Line):
     """A container on user-defined networks, from before its namespaces exist until its end."""
 
     __slots__ = (
-        "config", "identity", "names", "wishes", "ports", "state", "_driver", "_outside", "_door", "_door_name",
+        "config", "identity", "names", "wishes", "ports", "servers", "state", "_driver", "_outside", "_door", "_door_name",
         "_opening", "_relay_loopback", "_attached", "_failure", "_given",
     )  # fmt: skip
 
@@ -321,6 +321,7 @@ class Session(Line):
         names: list[str],
         wishes: list[Document],
         ports: list[Document],
+        servers: list[str],
     ) -> None:
         super().__init__(paths)
         self.config = config
@@ -328,6 +329,7 @@ class Session(Line):
         self.names = names
         self.wishes = wishes
         self.ports = ports
+        self.servers = servers  # asked for names that are nobody's on its networks
         self.state: Document = {}
         self._driver: Document = {}
         self._outside: Pending | None = None
@@ -358,6 +360,7 @@ class Session(Line):
             "names": self.names,
             "networks": self.wishes,
             "ports": self.ports,
+            "servers": self.servers,
         }
         if self._attached:
             request["attached"] = True

@@ -108,7 +108,15 @@ def settle_ports(
 
 def settle_networks(paths: Paths, config: Config | None, options: CreateOptions) -> None:
     """At `create`: the networks by their names, all of which must exist; one that is missing is an error at once."""
-    if options.network != "bridge":
+    mode = options.network.partition(":")[0]
+    if mode in ("host", "none", "ns") and (options.publish or options.publish_all):
+        from rootless import log
+
+        log.warn(
+            f'Port mappings have been discarded because "{mode}" network namespace mode does not support them'
+        )
+        options.publish, options.publish_all = [], False
+    if mode != "bridge":
         return
     from rootless import netrecords
 
@@ -176,6 +184,9 @@ class Link:
             servers = servers or self.config.texts("containers", "dns_servers")
             search = search or self.config.texts("containers", "dns_searches")
             options = options or self.config.texts("containers", "dns_options")
+        if self.search:
+            # The networks' own server passes on to the ones given, so that names of containers are found as well.
+            servers = ()
         own = self.plan.own_netns
         return resolv.resolv_conf(
             resolv.read_host(own),
@@ -353,7 +364,7 @@ def prepare(
     identity: str,
     *,
     name: str = "",
-    hostname: str = "",
+    servers: Sequence[str] = (),
 ) -> Link:
     """Find the helper, choose and check the host's ports, work out the addresses. Errors come here, at once."""
     link = Link(wanted, paths, config, identity)
@@ -367,7 +378,7 @@ def prepare(
         else:
             _prepare_slirp4netns(link, config)
     elif wanted.mode == "bridge":
-        _prepare_bridge(link, config, [name, identity[:12]])
+        _prepare_bridge(link, config, [name, identity[:12]], servers)
     elif wanted.mode == "host":
         link.host_address = "127.0.0.1"
     if config is not None and (given := config.text("containers", "host_containers_internal_ip")):
@@ -480,7 +491,9 @@ def _wish(network: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     return wish
 
 
-def _prepare_bridge(link: Link, config: Config | None, names: list[str]) -> None:
+def _prepare_bridge(
+    link: Link, config: Config | None, names: list[str], servers: Sequence[str]
+) -> None:
     """Reserve the addresses; the networks' namespace exists from here on."""
     from rootless import netrecords, netsession
 
@@ -493,7 +506,13 @@ def _prepare_bridge(link: Link, config: Config | None, names: list[str]) -> None
     if not internal and link.config is not None:
         _cache(link.paths)
     session = netsession.Session(
-        link.paths, config, link.identity, names, wishes, [port.to_json() for port in link.ports]
+        link.paths,
+        config,
+        link.identity,
+        names,
+        wishes,
+        [port.to_json() for port in link.ports],
+        list(servers),
     )
     session.reserve()
     link.bridge = session
@@ -563,7 +582,7 @@ def for_start(
         add_static(wanted, options)
     if wanted.mode in ("host", "none", "ns"):
         wanted.ports = []
-    link = prepare(wanted, paths, config, record["id"], name=record["name"])
+    link = prepare(wanted, paths, config, record["id"], name=record["name"], servers=options.dns)
     if wanted.mode == "container":
         return link, _shared_files(paths, wanted.target, options)
     files = {}

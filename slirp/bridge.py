@@ -97,6 +97,7 @@ class Endpoint:
         "forwards",
         "door",
         "relay",
+        "servers",
         "owner",
         "mark",
         "attached",
@@ -109,6 +110,7 @@ class Endpoint:
         self.forwards: list[Document] = []
         self.door = ""
         self.relay: Helper | None = None
+        self.servers: list[str] = []  # its own choice of where unknown names are asked
         self.owner = owner
         self.mark = mark
         self.attached = False
@@ -374,6 +376,7 @@ class Router:
                 raise Conflict(f"networks: {name[:12]} is connected already")
             self._remove(old)
         endpoint = Endpoint(name, request["names"], fd, self._free_mark())
+        endpoint.servers = request.get("servers") or []
         self.endpoints[name] = endpoint
         try:
             for wish in request["networks"]:
@@ -855,6 +858,7 @@ class Router:
 
     def _names_for(self, asker: str, gateway: str) -> list[dns.Names]:
         """What an address may ask: the names on all its networks, that of the gateway it asked first."""
+        servers: list[str] = []
         labels = [
             network["name"]
             for network in self.networks.values()
@@ -867,13 +871,14 @@ class Router:
                 for address, _, _ in member.addresses
             ):
                 labels += [label for label in endpoint.members if label not in labels]
-        return [self._names(label) for label in labels]
+                servers = endpoint.servers
+        return [self._names(label, servers) for label in labels]
 
-    def _names(self, label: str) -> dns.Names:
+    def _names(self, label: str, wanted: list[str]) -> dns.Names:
         network = self.networks[label]
         servers: list[str] = []
         if not network.get("internal"):
-            servers = list(network.get("network_dns_servers") or self.outside_dns)
+            servers = list(wanted or network.get("network_dns_servers") or self.outside_dns)
         names = dns.Names(servers)
         for endpoint in self.endpoints.values():
             member = endpoint.members.get(label)

@@ -170,8 +170,8 @@ def test_published_tcp_and_udp(net: Engine, driver: str) -> None:
     assert refuses("127.0.0.1", tcp)
 
 
-def test_container_reaches_the_host_only_where_asked(net: Engine, driver: str) -> None:
-    """Case 43: the host's loopback is out of reach by default."""
+def test_case_43_host_is_reached_only_where_asked(net: Engine, driver: str) -> None:
+    """The host's loopback is out of reach by default."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         gateway = {"pasta": "", "slirp4netns": "10.0.2.2"}[driver]
@@ -211,7 +211,7 @@ def test_published_ipv6(net: Engine) -> None:
 
 
 def test_case_42_source_address_is_kept(net: Engine) -> None:
-    """Case 42: a stranger never looks like the loopback; here the host's own address stands in for one."""
+    """A stranger never looks like the loopback; here the host's own address stands in for one."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
         try:
             one.connect(("198.51.100.1", 9))
@@ -376,7 +376,12 @@ def test_other_names_are_asked_of_the_networks_servers(net: Engine) -> None:
     assert eventually(lambda: "ready" in net.ok("logs", "ns"))
     out = net.ok("run", "--rm", "--network", "a", "host", "getent", "ahostsv4", "www.example.org")
     assert out.split()[0] == "192.0.2.99"
-    net.ok("network", "update", "--dns-drop", "10.199.8.53", "--dns-add", "10.199.8.99", "a")
+    net.ok("network", "update", "--dns-drop", "10.199.8.53", "a")
+    # --dns is where the networks' own server passes unknown names on: those of containers are still found.
+    own = ("run", "--rm", "--network", "a", "--dns", "10.199.8.53", "host", "getent", "ahostsv4")
+    assert net.ok(*own, "www.example.org").split()[0] == "192.0.2.99"
+    assert net.ok(*own, "ns").split()[0] == "10.199.8.53"
+    net.ok("network", "update", "--dns-add", "10.199.8.99", "a")
     assert net("run", "--rm", "--network", "a", "host", "getent", "hosts", "x.dns.podman").code == 2
 
 
@@ -419,8 +424,8 @@ def test_names_on_a_network(net: Engine) -> None:
     )
 
 
-def test_unknown_name_on_an_internal_network_is_unknown_at_once(net: Engine) -> None:
-    """Case 44: nothing is passed on from there, not even a question."""
+def test_case_44_unknown_name_on_an_internal_network(net: Engine) -> None:
+    """Unknown at once: nothing is passed on from there, not even a question."""
     net.ok("network", "create", "--internal", "a")
     script = (
         "import socket, time\n"
