@@ -82,6 +82,12 @@ def create(
                 f"cannot set on-failure action to {options.health_on_failure} without a health check",
                 hint="give --health-cmd: the image has no HEALTHCHECK",
             )
+    if options.sdnotify == "healthy" and not record.get("health"):
+        raise RootlessError("invalid sdnotify policy healthy: no healthcheck set", hint="give --health-cmd")
+    if options.log_driver == "journald":
+        _check_journal()
+    if options.log_tag:
+        record["log_tag"] = _log_tag(options.log_tag, record)
     if options.userns or options.uidmap or options.gidmap or options.subuidname or options.subgidname:
         _choose_ids(engine, options, record)
     if required:
@@ -142,6 +148,36 @@ def _choose_ids(engine: Engine, options: CreateOptions, record: dict[str, Any]) 
     if idmap is None:
         return
     record["idmap"] = idmap.to_json()
+
+
+def _check_journal() -> None:
+    from rootless.systemd.journal import SOCKET, is_there
+
+    if not is_there():
+        raise RootlessError(
+            f"--log-driver journald: there is no journal to write to at {SOCKET}",
+            hint="use --log-driver k8s-file, which is the default",
+        )
+
+
+def _log_tag(text: str, record: dict[str, Any]) -> str:
+    """`--log-opt tag=`, which may name the container's own facts as a Go template does."""
+    image = record["image"] or {}
+    facts = {
+        "ID": record["id"][:12],
+        "FullID": record["id"],
+        "Name": record["name"],
+        "ImageName": image.get("name", ""),
+        "ImageID": image.get("id", "")[:12],
+        "ImageFullID": image.get("id", ""),
+    }
+    for key, value in facts.items():
+        text = text.replace("{{." + key + "}}", value)
+    if "{{" in text:
+        raise RootlessError(
+            f"--log-opt tag={text}: not understood", hint=f"there are {', '.join('{{.' + k + '}}' for k in facts)}"
+        )
+    return text
 
 
 def check_rootfs(options: CreateOptions) -> None:

@@ -61,7 +61,9 @@ def apply(options: CreateOptions, config: Config) -> None:
             continue
         value = config._get(table, key)
         if isinstance(value, str) and f"{flag}={value}" in UNSUPPORTED:
-            continue  # a distribution's `journald` is a wish: the log goes where it can be read
+            continue
+        if flag == "log_driver" and value == "journald" and not _has_journal():
+            continue  # a distribution's `journald` is a wish: there is a local log in any case
         if (flag == "uts" and options.hostname) or (
             flag == "userns" and (options.uidmap or options.gidmap)
         ):
@@ -94,6 +96,12 @@ def apply(options: CreateOptions, config: Config) -> None:
     options.devices = wanted.devices + [d for d in options.devices if d not in wanted.devices]
     places = {mount["destination"] for mount in options.mounts}
     options.mounts = [m for m in wanted.mounts if m["destination"] not in places] + options.mounts
+
+
+def _has_journal() -> bool:
+    from rootless.systemd.journal import is_there
+
+    return is_there()
 
 
 def surroundings(host: HostFacts, config: Config) -> None:

@@ -33,6 +33,10 @@ PROXY = (
 )
 
 
+#: What a service manager has told the engine, and nobody below it.
+OURS = ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+
+
 def parse_variables(words: Iterable[str], host: Mapping[str, str]) -> dict[str, str]:
     """Read `NAME=VALUE`, `NAME` (the host's value, where it has one) and `PREFIX*` (all such of the host's)."""
     found: dict[str, str] = {}
@@ -156,7 +160,7 @@ def combine(
     for name in unset:
         variables.pop(name, None)
     if env_host:
-        variables.update(host)
+        variables.update((name, value) for name, value in host.items() if name not in OURS)
     elif http_proxy:
         variables.update((name, host[name]) for name in PROXY if name in host)
     for name, value in merge.items():

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.container.engine import Engine
+    from rootless.container.service import Service
     from rootless.runtime.rootfs import Root
 
 _INIT_PROGRAMS = ("/usr/bin/catatonit", "/usr/libexec/podman/catatonit", "/usr/lib/podman/catatonit", "/usr/bin/tini")
@@ -58,7 +59,7 @@ class Preparation:
             self.link.close()
 
 
-def prepare(engine: Engine, record: dict[str, Any]) -> Preparation:
+def prepare(engine: Engine, record: dict[str, Any], service: Service | None = None) -> Preparation:
     """Gather the facts, make the files that are bound into the container, and the spec."""
     options = CreateOptions.from_json(record["options"])
     identity = record["id"]
@@ -114,13 +115,21 @@ def prepare(engine: Engine, record: dict[str, Any]) -> Preparation:
     if not options.no_hostname and options.uts != "host":
         host.files["/etc/hostname"] = _file(run_folder, "hostname", f"{hostname(options, host)}\n")
     host.cgroups_path = f"/rootless-{identity}"
+    if service is not None:
+        service.add_files(host)
     spec = make_spec(options, config, host)
+    if service is not None:
+        service.add_variables(spec)
     hooks_dirs = engine.settings.get("hooks-dir") or engine.config.texts("engine", "hooks_dir")
     if any(os.path.isdir(one) for one in hooks_dirs):
         from rootless.container.hooks import add_hooks
 
         add_hooks(spec, hooks_dirs, options.annotations, bool(options.mounts))
     preparation = Preparation(options, spec, roots.root_of(engine, record, lowers_of(engine, image, options), options))
+    if service is not None:
+        preparation.preserve_fds = sorted({*preparation.preserve_fds, *service.descriptors()})
+        if service.notifier is not None and options.cgroups in ("", "enabled"):
+            options.cgroups = "no-conmon"  # systemd hears the processes of the unit's own cgroup only
     preparation.cgroup = plan_cgroup(engine, identity, options, spec)
     if link.plan.own_netns and link.plan.mode != "none":
         preparation.network = link.start

@@ -31,9 +31,6 @@ UNSUPPORTED: dict[str, str] = {
     "secret": "secrets are not available in this version; mount a file with -v FILE:/run/secrets/NAME:ro",
     "decryption_key": "encrypted images are not available in this version",
     "rdt_class": "cache allocation (resctrl) needs host root; run as root with another engine",
-    "log_driver=journald": "the journal is not available in this version; use --log-driver k8s-file",
-    "log_driver=passthrough": "passing the caller's streams through is not available in this version; use --log-driver none",
-    "log_driver=passthrough-tty": "passing the caller's terminal through is not available in this version; use -it",
     "seccomp_policy=image": "a profile from an image is not trusted; give the file with --security-opt seccomp=FILE",
     "cpu_rt_period": "realtime CPU limits exist with cgroup v1 only, which cannot be delegated to a user",
     "cpu_rt_runtime": "realtime CPU limits exist with cgroup v1 only, which cannot be delegated to a user",
@@ -41,7 +38,6 @@ UNSUPPORTED: dict[str, str] = {
     "memory_swappiness": "swappiness exists with cgroup v1 only, which cannot be delegated to a user",
     "device_cgroup_rule": "device cgroup rules are not supported in rootless mode or in a user namespace",
     "gpus": "CDI devices are not available in this version; give the nodes with --device",
-    "sdnotify=healthy": "waiting for a health check is not available in this version; use --sdnotify conmon",
 }
 
 _HEALTH_NS = 30 * 10**9
@@ -875,11 +871,6 @@ class _Reader:
                 reason = UNSUPPORTED.get(name)
             if reason is not None:
                 raise _refuse(name, reason)
-        if self.flags.get("sdnotify", "ignore") != "ignore" and self.host_env.get("NOTIFY_SOCKET"):
-            raise _refuse(
-                f"sdnotify={self.flags['sdnotify']}",
-                "telling systemd is not available in this version; use --sdnotify ignore, and Type=exec in the unit",
-            )
 
     def _process(self, o: CreateOptions) -> None:
         text, flags = self.text, self.flags
@@ -1236,6 +1227,10 @@ class _Reader:
             "", "k8s-file", "json-file", "none", "journald", "passthrough", "passthrough-tty",
         ):  # fmt: skip
             raise Usage("running container create option: invalid log driver: invalid argument")
+        if o.tty and o.log_driver.startswith("passthrough"):
+            raise Usage(
+                f"--log-driver {o.log_driver} and --tty cannot be used together: the container gets the caller's own streams"
+            )
         for word in self.words("log_opt"):
             name, equals, value = word.partition("=")
             if not equals:

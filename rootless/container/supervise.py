@@ -35,10 +35,13 @@ from rootless.runtime.monitor import Monitor, exit_code, leave_session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn
 
     from rootless.container.engine import Engine
     from rootless.container.healthcheck import HealthWatch
+    from rootless.container.service import Service
+    from rootless.runtime.monitor import Log
 
 _KILL = 9
 
@@ -86,7 +89,8 @@ def start(engine: Engine, identity: str, *, attached: bool = False, init_only: b
 
 
 def _fork_monitor(engine: Engine, record: dict[str, Any], lock_fd: int, *, attached: bool, init_only: bool) -> Link:
-    preparation = prepare(engine, record)
+    service = _service(engine, record)
+    preparation = prepare(engine, record, service)
     engine.containers.clear_live(record["id"])
     if record.get("health"):
         from rootless.container import healthcheck  # noqa: F401  # loaded once, not by each check's child
@@ -98,12 +102,29 @@ def _fork_monitor(engine: Engine, record: dict[str, Any], lock_fd: int, *, attac
         try:
             ours.close()
             os.close(lock_fd)
-            Supervisor(engine, record, preparation, theirs, attached=attached, init_only=init_only).run()
+            supervisor = Supervisor(engine, record, preparation, theirs, attached=attached, init_only=init_only)
+            supervisor.service = service
+            supervisor.run()
         finally:
             os._exit(1)
     theirs.close()
     preparation.close()
     return ours
+
+
+def _service(engine: Engine, record: dict[str, Any]) -> Service | None:
+    """What systemd wants to be told or has opened; and the streams that a container gets as they are."""
+    driver = record["options"].get("log_driver", "")
+    if driver.startswith("passthrough"):
+        from rootless.container.service import check_passthrough
+
+        check_passthrough(driver)
+    if "NOTIFY_SOCKET" not in os.environ and "LISTEN_FDS" not in os.environ:
+        return None
+    from rootless.container.options import CreateOptions
+    from rootless.container.service import find
+
+    return find(CreateOptions.from_json(record["options"]), engine.containers.run_folder(record["id"]))
 
 
 class Supervisor:
@@ -112,7 +133,7 @@ class Supervisor:
     __slots__ = (
         "engine", "record", "preparation", "options", "monitor", "link", "attached", "init_only", "restarts", "identity",
         "run_folder", "network", "cgroup", "log", "started_at", "may_start", "lost_network", "first", "init_pid",
-        "health", "restart_wanted",
+        "health", "restart_wanted", "service",
     )  # fmt: skip
 
     def __init__(
@@ -130,19 +151,20 @@ class Supervisor:
         self.run_folder = engine.containers.run_folder(self.identity)
         self.network: Any = None
         self.cgroup: Any = None
-        self.log: FileLog | None = None
+        self.log: Log | None = None
         self.started_at = 0
         self.may_start = not init_only
         self.lost_network = False
         self.init_pid = 0
         self.health: HealthWatch | None = None
         self.restart_wanted = False
+        self.service: Service | None = None
 
     def run(self) -> NoReturn:
         """The process's whole life."""
         code = 1
         try:
-            leave_session()
+            leave_session(keep_streams=self._passes_streams())
             set_name("rootless-mon")
             set_title(f"rootless monitor {self.identity}")
             os.umask(0o022)
@@ -184,25 +206,26 @@ class Supervisor:
     def _create(self) -> Launch:
         monitor = self.monitor
         terminal = bool(self.options.tty)
-        stdio = None if terminal else monitor.make_stdio()
+        # Streams that are passed on are ours as init inherits them: nothing of them changes hands.
+        stdio = None if terminal or self._passes_streams() else monitor.make_stdio()
         launch = Launch(
             self.preparation.spec,
             self.preparation.root,
             stdio=stdio,
             preserve_fds=self.preparation.preserve_fds,
-            in_root=preparer(self.options),
+            in_root=self._in_root(),
             cache=self.engine.paths.cache,
             identity=self.identity,
             bundle=self.engine.containers.path(self.identity),
             outer=self.preparation.link.outer() if self.preparation.link is not None else None,
         )
         try:
+            if self.service is not None:
+                self.service.begin()
             launch.create()
             self._connect(launch)
             launch.mapped()
-            if self.options.log_driver != "none":
-                self.log = FileLog(self.record["log_path"], self.record.get("log_max_size", 0))
-                monitor.log = self.log
+            self.log = monitor.log = self._open_log()
             launch.prepared()
             if self.network is not None:
                 self.network.wait_ready()
@@ -219,6 +242,32 @@ class Supervisor:
             monitor.take_terminal(launch.console)
             launch.console = -1
         return launch
+
+    def _passes_streams(self) -> bool:
+        return bool(self.options.log_driver.startswith("passthrough"))
+
+    def _in_root(self) -> Callable[[dict[str, Any]], None]:
+        prepare_root = preparer(self.options)
+        service = self.service
+        if service is None:
+            return prepare_root
+
+        def both(process: dict[str, Any]) -> None:
+            prepare_root(process)
+            service.add_pid(process)
+
+        return both
+
+    def _open_log(self) -> Log | None:
+        driver = self.options.log_driver
+        if driver == "none" or self._passes_streams():
+            return None
+        log = FileLog(self.record["log_path"], self.record.get("log_max_size", 0))
+        if driver != "journald":
+            return log
+        from rootless.systemd.journal import JournalLog
+
+        return JournalLog(log, self.identity, self.record["name"], self.record.get("log_tag", ""))
 
     def _connect(self, launch: Launch) -> None:
         """cgroup and network, while init makes the root: they exist before the user's program does."""
@@ -250,6 +299,8 @@ class Supervisor:
         for path, pid in ((self.options.pidfile, launch.pid), (self.options.conmon_pidfile, os.getpid())):
             if path:
                 write_atomic(path, str(pid).encode(), 0o644)
+        if self.service is not None:
+            self.service.running(monitor)
         monitor.tell(attach.RUNNING, str(launch.pid).encode())
         self._hooks("poststart", "running", launch.pid)
         if self.options.timeout:
@@ -273,11 +324,15 @@ class Supervisor:
             self.engine,
             self.record,
             self.monitor,
-            on_healthy=lambda: None,
+            on_healthy=self._healthy,
             on_unhealthy=self._unhealthy,
             on_startup_failed=self._restart_unhealthy,
         )
         self.health.begin()
+
+    def _healthy(self) -> None:
+        if self.service is not None:
+            self.service.healthy()
 
     def _unhealthy(self) -> None:
         """--health-on-failure: what follows from it (a restart) is the usual way at init's end."""
@@ -353,6 +408,8 @@ class Supervisor:
             self.health.close()
             health = self.health.state
             self.health = None
+        if self.service is not None:
+            self.service.ended(monitor)
         self._release()
         monitor.close()
         state: dict[str, Any] = {
@@ -379,11 +436,13 @@ class Supervisor:
                 fresh = table.read(self.identity)
                 self.record = fresh
                 before = self.preparation
-                self.preparation = prepare(self.engine, fresh)
+                self.preparation = prepare(self.engine, fresh, self.service)
                 if before.link is not None:
                     before.link.close()  # only now: the networks' router would end with its last line
                 events.container_event(self.engine, self.record, "restart")
                 return True
+        if self.service is not None:
+            self.service.close()
         table.clear_live(self.identity)
         if self.options.rm:
             self._remove()

@@ -393,13 +393,15 @@ def exit_code(status: int) -> int:
     return 128 - code if code < 0 else code
 
 
-def leave_session() -> None:
+def leave_session(*, keep_streams: bool = False) -> None:
     """Take a session of one's own and give up the command's standard streams and folder."""
     os.setsid()
+    os.chdir("/")
+    if keep_streams:
+        return
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     for number in (0, 1, 2):
         os.dup2(null, number, inheritable=True)
     if null > 2:
         os.close(null)
-    os.chdir("/")
 
