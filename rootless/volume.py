@@ -141,6 +141,8 @@ class VolumeStore:
             os.mkdir(aside, 0o700)
             os.mkdir(f"{aside}/{DATA}", 0o755)
             os.chmod(f"{aside}/{DATA}", 0o755)  # whatever the umask is
+            if os.geteuid() == 0:
+                _give_to_root(aside)
             if settings.uid or settings.gid:
                 _chown(f"{aside}/{DATA}", settings.uid, settings.gid)
             write_json(f"{aside}/volume.json", record)
@@ -278,6 +280,19 @@ class Settings:
 
     def _refuse(self, word: str) -> None:
         raise Usage(f'unknown mount option "{word}" in option o: invalid mount option')
+
+
+def _give_to_root(aside: str) -> None:
+    """For host root, whose own ids no container has: the container's root has to write the data and the mark of use."""
+    from rootless.linux.idmap import to_host
+    from rootless.runtime.idmap import default_idmap
+
+    idmap = default_idmap()
+    uid, gid = to_host(idmap.uids, 0), to_host(idmap.gids, 0)
+    if uid is not None and gid is not None and uid != os.geteuid():
+        os.chown(aside, uid, gid)
+        os.chmod(aside, 0o711)  # to be passed through by whoever's map lacks that owner (--userns=auto)
+        os.chown(f"{aside}/{DATA}", uid, gid)
 
 
 def _chown(path: str, uid: int, gid: int) -> None:

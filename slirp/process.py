@@ -256,6 +256,7 @@ def _child(
 ) -> None:
     """The forked child: never returns."""
     try:
+        os.chdir(folder)  # which may be closed to the namespace's root
         if userns >= 0:
             setns(userns, CLONE_NEWUSER)
             # Where our uid is not the namespace's root (keep-id), exec would take the capabilities away.
@@ -282,7 +283,6 @@ def _child(
         }
         for number, fd in moved.items():
             os.dup2(fd, number)
-        os.chdir(folder)
         # Python ignores SIGPIPE; pasta of 2023 takes an inherited SIG_IGN for a failure of signal(2).
         for number in (
             signal.SIGPIPE,

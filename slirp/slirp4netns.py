@@ -147,6 +147,13 @@ def start(
         "/proc/self/fd/3",
         _TAP,
     ]
+    # Called by root, the helper is nobody who could write to `folder`; whoever cannot pass through that sees nothing.
+    folder = f"{folder}/slirp4netns"
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        pass
+    os.chmod(folder, 0o777)
     try:
         os.unlink(f"{folder}/{API_SOCKET}")
     except FileNotFoundError:

@@ -186,12 +186,19 @@ def copy_layers(engine: Engine, folder: str, lowers: list[str], idmap: IdMap | N
         return find
 
     def fill() -> None:
-        how = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         Flattener(
-            os.open(f"{folder}/rootfs", how),
+            opened[0],
             owner_of(own.uids, default.uids, "uid"),
             owner_of(own.gids, default.gids, "gid"),
             progress,
-        ).run([os.open(path, how) for path in lowers])
+        ).run(opened[1:])
 
-    fork_in_userns(default, fill).wait()
+    how = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    opened: list[int] = []
+    try:
+        # Here, because folders of host root on the way are closed to the namespace's.
+        opened.extend(os.open(path, how) for path in (f"{folder}/rootfs", *lowers))
+        fork_in_userns(default, fill).wait()
+    finally:
+        for fd in opened:
+            os.close(fd)

@@ -119,6 +119,7 @@ def make_overlay_folders(host: HostFacts) -> None:
     """Make the folders that a container's overlays write to; the upper one looks as the folder that it covers."""
     from rootless.container.spec import overlay_folders
     from rootless.files import make_dirs
+    from rootless.linux.idmap import to_container, to_host
 
     for mount, folder in overlay_folders(host.mounts, host.scratch):
         upper = f"{folder}/upper"
@@ -131,7 +132,16 @@ def make_overlay_folders(host: HostFacts) -> None:
             status = os.stat(mount.get("path") or mount["source"])
         os.mkdir(upper, 0o700)
         os.chmod(upper, status.st_mode & 0o7777)
-        if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+        if os.geteuid() == 0:
+            # Nothing of host root's can be written to by the container.
+            owner = to_host(host.uids, 0) or 0, to_host(host.gids, 0) or 0
+            os.chown(f"{folder}/work", *owner)
+            mapped = (
+                to_container(host.uids, status.st_uid) is not None
+                and to_container(host.gids, status.st_gid) is not None
+            )
+            os.chown(upper, *((status.st_uid, status.st_gid) if mapped else owner))
+        elif (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
             _give(upper, status.st_uid, status.st_gid, host)
 
 
