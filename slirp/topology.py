@@ -1,0 +1,305 @@
+"""Who is on which network with which addresses, and what follows from it: rules, names, descriptions. Pure.
+
+Networks are their definitions as Podman writes them; endpoints are opaque names.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rootless.errors import Conflict, RootlessError
+from slirp import dns, firewall
+from slirp.ipam import Subnet, allocate
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from slirp.process import Helper
+
+    Document = dict[str, Any]
+
+
+class Member:
+    """An endpoint's place in one network."""
+
+    __slots__ = ("network", "interface", "mac", "addresses", "aliases", "veth")
+
+    def __init__(
+        self,
+        network: str,
+        interface: str,
+        mac: str,
+        addresses: list[tuple[str, int, str]],
+        aliases: list[str],
+    ) -> None:
+        self.network = network
+        self.interface = interface  # inside the container
+        self.mac = mac
+        self.addresses = addresses  # (address, prefix length, gateway or "")
+        self.aliases = aliases
+        self.veth = ""  # our end, once attached
+
+    def to_json(self) -> Document:
+        return {
+            "interface": self.interface,
+            "mac": self.mac,
+            "addresses": [list(entry) for entry in self.addresses],
+            "aliases": self.aliases,
+        }
+
+
+class Endpoint:
+    """What a client reserved."""
+
+    __slots__ = (
+        "name",
+        "names",
+        "members",
+        "forwards",
+        "door",
+        "relay",
+        "servers",
+        "owner",
+        "mark",
+        "attached",
+    )
+
+    def __init__(self, name: str, names: list[str], owner: int, mark: int) -> None:
+        self.name = name
+        self.names = names
+        self.members: dict[str, Member] = {}
+        self.forwards: list[Document] = []
+        self.door = ""
+        self.relay: Helper | None = None
+        self.servers: list[str] = []  # its own choice of where unknown names are asked
+        self.owner = owner
+        self.mark = mark
+        self.attached = False
+
+
+class Topology:
+    """All endpoints and the networks that they are on."""
+
+    __slots__ = ("endpoints", "networks", "upstream", "_last")
+
+    def __init__(self) -> None:
+        self.endpoints: dict[str, Endpoint] = {}
+        self.networks: dict[str, Document] = {}
+        self.upstream: list[str] = []  # where names are asked that no network has servers for
+        self._last: dict[str, str] = {}  # subnet → the address given out last
+
+    def endpoint(self, name: str) -> Endpoint:
+        endpoint = self.endpoints.get(name)
+        if endpoint is None:
+            raise RootlessError(f"networks: nothing is reserved for {name}")
+        return endpoint
+
+    def free_mark(self) -> int:
+        used = {endpoint.mark for endpoint in self.endpoints.values()}
+        mark = 1
+        while mark in used:
+            mark += 1
+        return mark
+
+    def choose_inner(self, ports: list[Document]) -> list[Document]:
+        """Give each published port its own number in our namespace, so that two containers never share one."""
+        used = {
+            (forward["protocol"], forward["inner"] + step)
+            for endpoint in self.endpoints.values()
+            for forward in endpoint.forwards
+            for step in range(forward["range"])
+        }
+        chosen = []
+        for port in ports:
+            first = int(port.get("inner") or port["host_port"])
+            count = int(port["range"])
+            while any((port["protocol"], first + step) in used for step in range(count)):
+                first = first + 1 if first + count < 65535 else 1024
+            used |= {(port["protocol"], first + step) for step in range(count)}
+            chosen.append({**port, "inner": first})
+        return chosen
+
+    def join(self, endpoint: Endpoint, wish: Document, before: Endpoint | None = None) -> Member:
+        """Choose an endpoint's addresses in a network: those it had before the restart, where it had some."""
+        network = wish["network"]
+        label = network["name"]
+        self.networks[label] = network
+        if label in endpoint.members:
+            raise Conflict(f"is already connected to network {label}")
+        taken = {
+            address: holder.name
+            for holder in self.endpoints.values()
+            for member in holder.members.values()
+            for address, _, _ in member.addresses
+        }
+        wanted = [str(wish[key]) for key in ("ip", "ip6") if wish.get(key)]
+        addresses = []
+        for entry in network.get("subnets") or ():
+            subnet = Subnet(entry["subnet"])
+            gateway = entry.get("gateway") or ""
+            given = next((address for address in wanted if address in subnet), "")
+            if given:
+                wanted.remove(given)
+                if given in taken and taken[given] != endpoint.name:
+                    raise Conflict(
+                        f"IPAM error: requested ip address {given} is already allocated to container ID {taken[given]}"
+                    )
+                if given == gateway:
+                    raise Conflict(
+                        f"IPAM error: requested ip address {given} is the gateway of network {label}"
+                    )
+                address = given
+            elif (network.get("ipam_options") or {}).get("driver") == "none":
+                continue
+            else:
+                lease = entry.get("lease_range") or {}
+                kept = before.members.get(label) if before is not None else None
+                earlier = [one for one, _, _ in kept.addresses if one in subnet] if kept else []
+                try:
+                    address = (
+                        earlier[0]
+                        if earlier and earlier[0] not in taken
+                        else allocate(
+                            subnet,
+                            {*taken, gateway},
+                            self._last.get(entry["subnet"], ""),
+                            lease.get("start_ip", ""),
+                            lease.get("end_ip", ""),
+                        )
+                    )
+                except ValueError as error:
+                    raise Conflict(f"IPAM error: network {label}: {error}") from None
+                self._last[entry["subnet"]] = address
+            addresses.append((address, subnet.prefix, gateway))
+        if wanted:
+            raise Conflict(f"requested static ip {wanted[0]} not in any subnet on network {label}")
+        used = {member.interface for member in endpoint.members.values()}
+        interface = wish.get("interface") or next(
+            f"eth{number}" for number in range(1000) if f"eth{number}" not in used
+        )
+        if interface in used:
+            raise Conflict(
+                f"interface {interface} is used by another network of the same container"
+            )
+        mac = wish.get("mac") or random_mac()
+        member = Member(label, interface, mac, addresses, list(wish.get("aliases") or []))
+        endpoint.members[label] = member
+        return member
+
+    def unused(self) -> list[Document]:
+        """The networks that nobody is on any more, taken out."""
+        used = {name for endpoint in self.endpoints.values() for name in endpoint.members}
+        return [self.networks.pop(name) for name in list(self.networks) if name not in used]
+
+    def leads_out(self, endpoint: Endpoint) -> bool:
+        """Whether an endpoint is on a network with a way out."""
+        return any(not self.networks[name].get("internal") for name in endpoint.members)
+
+    def describe(self, endpoint: Endpoint) -> Document:
+        return {
+            "endpoint": endpoint.name,
+            "mark": endpoint.mark,
+            "ports": endpoint.forwards,
+            "networks": {
+                name: self._describe_member(member) for name, member in endpoint.members.items()
+            },
+        }
+
+    def _describe_member(self, member: Member) -> Document:
+        network = self.networks[member.network]
+        servers = []
+        if network.get("dns_enabled"):
+            servers = [gateway for _, _, gateway in member.addresses if gateway]
+        return {
+            **member.to_json(),
+            "id": network["id"],
+            "dns": servers,
+            "internal": bool(network.get("internal")),
+        }
+
+    def rules(self) -> str:
+        """The firewall's script."""
+        zones = [
+            firewall.Zone(
+                network["network_interface"],
+                [entry["subnet"] for entry in network.get("subnets") or ()],
+                bool(network.get("internal")),
+                {"true": "true", "1": "true", "strict": "strict"}.get(
+                    str((network.get("options") or {}).get("isolate", "")).lower(), ""
+                ),
+            )
+            for network in self.networks.values()
+        ]
+        forwards, doors = [], []
+        for endpoint in self.endpoints.values():
+            if not (endpoint.door and endpoint.attached):
+                continue
+            doors.append((endpoint.door, endpoint.mark))
+            targets: dict[int, str] = {}
+            for member in endpoint.members.values():
+                if self.networks[member.network].get("internal"):
+                    continue
+                for address, _, _ in member.addresses:
+                    targets.setdefault(6 if ":" in address else 4, address)
+            for port in endpoint.forwards:
+                for address in targets.values():
+                    forwards += [
+                        firewall.Forward(
+                            port["protocol"],
+                            port["inner"] + step,
+                            address,
+                            port["container_port"] + step,
+                        )
+                        for step in range(port["range"])
+                    ]
+        return firewall.ruleset(zones, forwards, doors)
+
+    def gateways(self) -> list[str]:
+        """Where names are answered: on the gateways of the networks that want it."""
+        return [
+            entry["gateway"]
+            for network in self.networks.values()
+            if network.get("dns_enabled")
+            for entry in network.get("subnets") or ()
+            if entry.get("gateway")
+        ]
+
+    def names_for(self, asker: str, gateway: str) -> list[dns.Names]:
+        """What an address may ask: the names on all its networks, that of the gateway it asked first."""
+        servers: list[str] = []
+        labels = [
+            network["name"]
+            for network in self.networks.values()
+            if any(entry.get("gateway") == gateway for entry in network.get("subnets") or ())
+        ]
+        for endpoint in self.endpoints.values():
+            if any(
+                asker == address
+                for member in endpoint.members.values()
+                for address, _, _ in member.addresses
+            ):
+                labels += [label for label in endpoint.members if label not in labels]
+                servers = endpoint.servers
+        return [self._names(label, servers) for label in labels]
+
+    def _names(self, label: str, wanted: list[str]) -> dns.Names:
+        network = self.networks[label]
+        servers: list[str] = []
+        if not network.get("internal"):
+            servers = list(wanted or network.get("network_dns_servers") or self.upstream)
+        names = dns.Names(servers)
+        for endpoint in self.endpoints.values():
+            member = endpoint.members.get(label)
+            if member is None or not endpoint.attached:
+                continue
+            for address, _, _ in member.addresses:
+                for name in (*endpoint.names, *member.aliases):
+                    names.add(name, address)
+        return names
+
+
+def random_mac() -> str:
+    octets = bytearray(os.urandom(6))
+    octets[0] = octets[0] & 0xFE | 0x02  # locally administered, of one station
+    return octets.hex(":")
