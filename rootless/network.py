@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 
-from rootless.errors import Conflict, InvalidState, RootlessError, Usage
+from rootless.errors import RootlessError, Usage
 from slirp import host as host_routes
 from slirp import ports as published
 from slirp import resolv
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.config import Config
-    from rootless.container.engine import Engine
     from rootless.container.options import CreateOptions
-    from rootless.container.status import Status
     from rootless.paths import Paths
     from slirp.process import Helper
     from slirp.process import Pending as PendingHelper
@@ -124,7 +122,7 @@ def settle_networks(paths: Paths, config: Config | None, options: CreateOptions)
     found = {}
     for name, given in wanted.items():
         network = netrecords.read(paths, config, name)
-        _wish(network, given)
+        wish_of(network, given)
         found[network["name"]] = given
     options.networks = found
     add_static(
@@ -476,7 +474,7 @@ def _prepare_pasta(link: Link, config: Config | None) -> None:
         )
 
 
-def _wish(network: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+def wish_of(network: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """What a container wants of a network, as the router understands it."""
     wish: dict[str, Any] = {"network": network}
     for key, value in given.items():
@@ -499,7 +497,7 @@ def _prepare_bridge(
 
     wishes = []
     for label, given in link.plan.networks.items():
-        wishes.append(_wish(netrecords.read(link.paths, config, label), given))
+        wishes.append(wish_of(netrecords.read(link.paths, config, label), given))
     internal = all(wish["network"].get("internal") for wish in wishes)
     link.ports = [] if internal else published.choose_host_ports(link.plan.ports)
     published.check_free(link.ports)
@@ -592,157 +590,11 @@ def for_start(
         )
         names = [options.hostname or record["id"][:12], record["name"]]
         text = link.hosts(base_hosts(base, from_image), names, options.add_host)
-        files["/etc/hosts"] = _write(folder, "hosts", text)
+        files["/etc/hosts"] = write_in_place(folder, "hosts", text)
     if options.dns != ["none"]:
         text = link.resolv_conf(options.dns, options.dns_search, options.dns_option)
-        files["/etc/resolv.conf"] = _write(folder, "resolv.conf", text)
+        files["/etc/resolv.conf"] = write_in_place(folder, "resolv.conf", text)
     return link, files
-
-
-# --- changes to a container that exists ---
-
-
-def _joined(engine: Engine, record: dict[str, Any]) -> dict[str, Any]:
-    """The networks of a container's record by their names; for a container that can have any."""
-    from rootless import netrecords
-
-    options = record["options"]
-    mode = options.get("network") or engine.config.text("network", "default_rootless_network_cmd")
-    if mode != "bridge":
-        raise Conflict(
-            f'"{mode}" is not supported: invalid network mode',
-            hint="only a container made with --network bridge or a network's name can change networks",
-        )
-    default = netrecords.default_name(engine.config)
-    wanted = options.get("networks") or {"default": {}}
-    return {default if name == "default" else name: given for name, given in wanted.items()}
-
-
-def connect(engine: Engine, identity: str, network: dict[str, Any], given: dict[str, Any]) -> None:
-    """Add a network to a container, at once where it runs."""
-    from rootless.container.status import status_of
-
-    with engine.containers.lock(identity):
-        status = status_of(engine, identity)
-        joined = _joined(engine, status.record)
-        name = network["name"]
-        if name in joined:
-            raise Conflict(
-                f'container {identity} is already connected to network "{name}": network is already connected'
-            )
-        if status.pid:
-            request = {"op": "connect", "endpoint": identity, "wish": _wish(network, given)}
-            _change(engine, status, request)
-        joined[name] = given
-        _keep(engine, status.record, joined)
-
-
-def disconnect(engine: Engine, identity: str, name: str) -> None:
-    """Take a container off a network, at once where it runs."""
-    from rootless.container.status import status_of
-
-    with engine.containers.lock(identity):
-        status = status_of(engine, identity)
-        joined = _joined(engine, status.record)
-        if name not in joined:
-            raise Conflict(
-                f"container {identity} is not connected to network {name}: network is not connected"
-            )
-        if status.pid:
-            _change(engine, status, {"op": "disconnect", "endpoint": identity, "network": name})
-        del joined[name]
-        _keep(engine, status.record, joined)
-
-
-def reload(engine: Engine, status: Status) -> None:
-    """Make interfaces, rules and names of a running container anew."""
-    _joined(engine, status.record)
-    if not status.pid:
-        raise InvalidState(
-            f"container {status.name} is not running: only a running one has a network to reload"
-        )
-    _change(engine, status, {"op": "reload", "endpoint": status.id})
-
-
-def redefine(paths: Paths, network: dict[str, Any]) -> None:
-    """Tell the router, where there is one, of a changed definition."""
-    from rootless.netsession import Line
-
-    line = Line(paths)
-    try:
-        if line.open(make=False):
-            line.ask({"op": "network", "network": network})
-    finally:
-        line.close()
-
-
-def _change(engine: Engine, status: Status, request: dict[str, Any]) -> None:
-    from rootless.netsession import Line
-
-    line = Line(engine.paths)
-    netns = os.open(f"/proc/{status.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if not line.open(make=False):
-            raise RootlessError(
-                f"container {status.name}: the networks' router is gone",
-                hint="restart the container",
-            )
-        reply = line.ask(request, [netns])
-    finally:
-        os.close(netns)
-        line.close()
-    live = engine.containers.read_live(status.id)
-    if live is None or "network" not in live:
-        return
-    before = live["network"].get("networks") or {}
-    after = members(reply["networks"])
-    live["network"]["networks"] = after
-    # The monitor hears of it from the router and writes the same.
-    engine.containers.write_live(status.id, live)
-    _rewrite_files(engine.containers.run_folder(status.id), status, before, after)
-
-
-def _rewrite_files(
-    folder: str, status: Status, before: dict[str, Any], after: dict[str, Any]
-) -> None:
-    """A running container's /etc/hosts and /etc/resolv.conf follow its addresses."""
-
-    def addresses(found: dict[str, Any]) -> list[str]:
-        return [address for member in found.values() for address, _ in member["addresses"]]
-
-    def servers(found: dict[str, Any]) -> list[str]:
-        return [server for member in found.values() for server in member["dns"]]
-
-    gone = [address for address in addresses(before) if address not in addresses(after)]
-    fresh = [address for address in addresses(after) if address not in addresses(before)]
-    try:
-        with open(f"{folder}/hosts", errors="replace") as file:
-            lines = file.read().splitlines()
-        names = [status.record["options"].get("hostname") or status.id[:12], status.name]
-        lines = [line for line in lines if line.split()[:1] not in ([address] for address in gone)]
-        lines += [f"{address}\t{' '.join(names)}" for address in fresh]
-        _write(folder, "hosts", "".join(f"{line}\n" for line in lines))
-    except FileNotFoundError:
-        pass
-    try:
-        with open(f"{folder}/resolv.conf", errors="replace") as file:
-            lines = file.read().splitlines()
-        old, new = servers(before), servers(after)
-        lines = [
-            line
-            for line in lines
-            if not (line.startswith("nameserver ") and line.split()[1] in old)
-        ]
-        at = next((i for i, line in enumerate(lines) if line.startswith("nameserver ")), len(lines))
-        lines[at:at] = [f"nameserver {server}" for server in new]
-        _write(folder, "resolv.conf", "".join(f"{line}\n" for line in lines))
-    except FileNotFoundError:
-        pass
-
-
-def _keep(engine: Engine, record: dict[str, Any], joined: dict[str, Any]) -> None:
-    record["options"]["networks"] = joined
-    engine.containers.write(record["id"], record)
 
 
 def _shared_files(paths: Paths, target: str, options: CreateOptions) -> dict[str, str]:
@@ -773,7 +625,7 @@ def add_static(wanted: Plan, options: CreateOptions) -> None:
             entry["alias"] = ",".join([*aliases, *options.network_alias])
 
 
-def _write(folder: str, name: str, text: str) -> str:
+def write_in_place(folder: str, name: str, text: str) -> str:
     """In place: a running container has the file itself bound, so its inode must stay."""
     path = f"{folder}/{name}"
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)

@@ -469,7 +469,7 @@ def _read_line() -> str:
 
 
 def connect(inv: Invocation) -> int:
-    from rootless import network as networking
+    from rootless import netchanges
     from rootless.container.events import emit
 
     engine = _engine(inv)
@@ -481,13 +481,13 @@ def connect(inv: Invocation) -> int:
         if inv.text(option):
             given[key] = inv.text(option)
     identity = engine.containers.lookup(inv.args[1])
-    networking.connect(engine, identity, network, given)
+    netchanges.connect(engine, identity, network, given)
     emit(engine, "network", "connect", network["name"], network["id"])
     return 0
 
 
 def disconnect(inv: Invocation) -> int:
-    from rootless import network as networking
+    from rootless import netchanges
     from rootless.container.events import emit
     from rootless.errors import NotFound
 
@@ -495,7 +495,7 @@ def disconnect(inv: Invocation) -> int:
     try:
         network = _read(engine, inv.args[0])
         identity = engine.containers.lookup(inv.args[1])
-        networking.disconnect(engine, identity, network["name"])
+        netchanges.disconnect(engine, identity, network["name"])
     except NotFound:
         if inv.flag("force"):
             return 0
@@ -513,7 +513,7 @@ def check_reload(inv: Invocation) -> None:
 
 
 def reload(inv: Invocation) -> int:
-    from rootless import network as networking
+    from rootless import netchanges
     from rootless.cli.many import each
     from rootless.cli.selection import select
     from rootless.container.status import status_of
@@ -522,15 +522,14 @@ def reload(inv: Invocation) -> int:
     chosen, missing = select(engine, inv, wanted=lambda status: status.is_running)
 
     def act(_: str, identity: str) -> str:
-        networking.reload(engine, status_of(engine, identity))
+        netchanges.reload(engine, status_of(engine, identity))
         return identity
 
     return each(chosen, missing, act)
 
 
 def update(inv: Invocation) -> int:
-    from rootless import netrecords
-    from rootless import network as networking
+    from rootless import netchanges, netrecords
     from rootless.cli.output import line
     from rootless.errors import Conflict
     from rootless.files import Lock
@@ -557,7 +556,7 @@ def update(inv: Invocation) -> int:
         if not servers:
             del network["network_dns_servers"]
         netrecords.write(engine.paths, network)
-    networking.redefine(engine.paths, network)
+    netchanges.redefine(engine.paths, network)
     line(network["name"])
     return 0
 
