@@ -88,10 +88,13 @@ def open_engine(settings: dict[str, Any]) -> Engine:
             # Podman's place, and its own kind of files: ours lie below.
             found.paths.move(part, f"{folder}/rootless")
     if settings.get("events-backend") == "journald":
-        raise Usage(
-            "--events-backend journald: the journal is not available in this version; "
-            "events are kept in a file (--events-backend file)"
-        )
+        from rootless.systemd.journal import SOCKET, is_there
+
+        if not is_there():
+            raise Usage(
+                f"--events-backend journald: there is no journal to write to at {SOCKET}; "
+                "events are kept in a file (--events-backend file)"
+            )
     for folder in settings.get("hooks-dir") or ():
         if not os.path.isdir(folder):
             raise Usage(f"--hooks-dir {folder}: no such directory")

@@ -45,7 +45,8 @@ def emit(
     **attributes: Any,
 ) -> None:
     """Record an event; one that cannot be recorded (a full disk) is no reason for a command to fail."""
-    if engine.config.text("engine", "events_logger") == "none":
+    backend = engine.config.text("engine", "events_logger")
+    if backend == "none":
         return
     event: dict[str, Any] = {
         "Name": name,
@@ -60,6 +61,13 @@ def emit(
     if details:
         event["Attributes"] = details
     event.update(attributes)
+    if backend == "journald":
+        # Beside the file, which `events` reads: not every user may read the journal.
+        from rootless.systemd.journal import Journal, event_fields
+
+        journal = Journal()
+        journal.send(event_fields(event, f"{kind} {status} {identity} (image={image}, name={name})"))
+        journal.close()
     path = engine.paths.events
     try:
         try:

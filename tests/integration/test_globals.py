@@ -20,7 +20,7 @@ from tests.support.engine import Engine
         ("--transient-store", "--transient-store is not supported: containers are not kept in"),
         ("--conmon /usr/bin/conmon", "--conmon is not supported: rootless has its own monitor"),
         ("--remote", "--remote is not supported: rootless has no service to connect to"),
-        ("--events-backend journald", "the journal is not available in this version"),
+        ("--events-backend journald", "there is no journal to write to"),
         ("--hooks-dir /nope", "--hooks-dir /nope: no such directory"),
         ("--network-cmd-path /nope", "--network-cmd-path /nope: no such program"),
         ("--module nope", 'could not resolve module "nope": there is no '),
