@@ -22,7 +22,14 @@ from rootless.linux import signal
 from rootless.linux import sockets as socket
 from rootless.linux.fs import close_range
 from rootless.linux.idmap import IdMap, write_id_maps
-from rootless.linux.prctl import set_name, set_title
+from rootless.linux.prctl import (
+    PR_CAPBSET_DROP,
+    PR_SET_NO_NEW_PRIVS,
+    capset,
+    prctl,
+    set_name,
+    set_title,
+)
 from rootless.linux.sched import CLONE_NEWNET, CLONE_NEWUSER, setns, unshare
 from rootless.linux.userns import refused
 from rootless.runtime.idmap import default_idmap
@@ -118,6 +125,7 @@ def _become_router(
         if fd != null:
             os.dup2(null, fd)
     os.chdir("/")
+    _drop_rights()
     set_name("rootless-net")
     set_title(f"rootless networks {paths.run_networks}")
     from slirp.bridge import Router
@@ -130,6 +138,23 @@ def _become_router(
     # The lock is ours: nobody is on the way.
     os.unlink(f"{paths.run_networks}/router")
     os._exit(0)
+
+
+# capabilities(7): for interfaces and rules, the name server's port, and joining a container's namespace.
+_CAP_NET_BIND_SERVICE, _CAP_NET_ADMIN, _CAP_SYS_ADMIN = 10, 12, 21
+
+
+def _drop_rights() -> None:
+    """It reads what containers send: of the root of its namespace it keeps what it is for."""
+    kept = 1 << _CAP_NET_BIND_SERVICE | 1 << _CAP_NET_ADMIN | 1 << _CAP_SYS_ADMIN
+    for number in range(64):
+        if not kept >> number & 1:
+            try:
+                prctl(PR_CAPBSET_DROP, number)
+            except OSError:
+                break  # the last one that this kernel knows
+    capset(kept, kept, 0)
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
 def _close_others(kept: list[int]) -> None:

@@ -607,6 +607,17 @@ def test_rootless_netns(net: Engine) -> None:
     assert "podman1:" in out
 
 
+def test_router_keeps_few_rights(net: Engine) -> None:
+    net.ok("run", "-d", "--network", "podman", "host", "sleep", "300")
+    status = dict(
+        line.split(":\t", 1)
+        for line in Path(f"/proc/{router(net)}/status").read_text().splitlines()
+        if ":\t" in line
+    )
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 1 << 10 | 1 << 12 | 1 << 21
+    assert status["NoNewPrivs"] == "1"
+
+
 def test_case_40_router_listens_on_a_private_path_only(net: Engine) -> None:
     net.ok("run", "-d", "--network", "podman", "host", "sleep", "300")
     assert (net.run / "networks").stat().st_mode & 0o777 == 0o700
