@@ -84,6 +84,12 @@ def status_of(engine: Engine, identity: str) -> Status:
     state = table.read_state(identity)
     word = EXITED if state.get("finished_at") else CREATED
     if live is None:
+        if word == CREATED and state.get("started_at"):
+            if table.read_live(identity) is not None:
+                return status_of(engine, identity)  # it began while this looked at it
+            # A reboot has taken what was known of the run with it.
+            lost = {**_lost(state), "finished_at": _boot_time_ns(), "error": "the machine was restarted"}
+            return Status(identity, record, {**state, **lost}, None, EXITED, False)
         return Status(identity, record, state, None, word, False)
     init, monitor = process_of(live, "init"), process_of(live, "monitor")
     if init is not None and init.is_alive():
@@ -109,6 +115,10 @@ def _lost(live: dict[str, Any]) -> dict[str, Any]:
         "started_at": live.get("started_at", 0),
         "error": "the monitor was killed",
     }
+
+
+def _boot_time_ns() -> int:
+    return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def is_frozen(live: dict[str, Any]) -> bool:

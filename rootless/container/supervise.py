@@ -133,7 +133,7 @@ class Supervisor:
     __slots__ = (
         "engine", "record", "preparation", "options", "monitor", "link", "attached", "init_only", "restarts", "identity",
         "run_folder", "network", "cgroup", "log", "started_at", "may_start", "lost_network", "first", "init_pid",
-        "health", "restart_wanted", "service",
+        "health", "restart_wanted", "service", "code",
     )  # fmt: skip
 
     def __init__(
@@ -159,6 +159,7 @@ class Supervisor:
         self.health: HealthWatch | None = None
         self.restart_wanted = False
         self.service: Service | None = None
+        self.code = 0
 
     def run(self) -> NoReturn:
         """The process's whole life."""
@@ -181,7 +182,7 @@ class Supervisor:
             again = True
             while again:
                 again = self._run_once()
-            code = 0
+            code = self.code
         except BaseException as error:
             self._failed_start(error)
         finally:
@@ -302,6 +303,11 @@ class Supervisor:
         if self.service is not None:
             self.service.running(monitor)
         monitor.tell(attach.RUNNING, str(launch.pid).encode())
+        try:
+            # What a reboot leaves of this run: that there was one.
+            self.engine.containers.write_state(self.identity, {"started_at": self.started_at})
+        except OSError:
+            pass  # a full disk, or removed already
         self._hooks("poststart", "running", launch.pid)
         if self.options.timeout:
             monitor.after(self.options.timeout, lambda: monitor.kill(_KILL))
@@ -398,7 +404,9 @@ class Supervisor:
 
     def _ended(self, status: int) -> bool:
         monitor = self.monitor
-        code = exit_code(status)
+        code = self.code = exit_code(status)
+        if self._stop_wanted() and code == 128 + int(self.record["stop_signal"]):
+            self.code = 0  # to systemd, whose main process we may be: it ended as it was asked to
         oom = bool(self.cgroup is not None and self.cgroup.oom_killed())
         if self.log is not None:
             self.log.close()
