@@ -309,7 +309,12 @@ class Plan:
             raise RootlessError(
                 f"cannot make the container's cgroup in {error.filename or self.base}: {_lower(error)}"
             ) from error
-        self.apply_limits()
+        try:
+            self.apply_limits()
+        except RootlessError:
+            self.cgroup.remove()  # with init in it, which could not begin anyway
+            self.cgroup = None
+            raise
 
     def apply_limits(self) -> None:
         if self.cgroup is not None:

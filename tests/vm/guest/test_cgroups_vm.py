@@ -239,6 +239,16 @@ def test_a_controller_that_is_not_delegated_is_named(rootless: Command) -> None:
     assert rootless.ok("ps", "-aq") == ""
 
 
+def test_a_limit_that_the_kernel_refuses_leaves_nothing(rootless: Command) -> None:
+    done = rootless(
+        "run", "--rm", "--network", "none", "--cgroup-conf", "memory.high=nonsense", "host", "true"
+    )
+    assert done.returncode == 125
+    assert "cannot set memory.high (--cgroup-conf) to nonsense: invalid argument" in done.stderr
+    assert rootless.ok("ps", "-aq") == ""
+    until(lambda: not scopes(), "the scope is gone")
+
+
 def test_killed_together_nothing_is_left(rootless: Command) -> None:
     identity, folder = running(rootless, "killed")
     group = Cgroup(str(folder))
