@@ -768,14 +768,6 @@ class Cgroup:
             except OSError:
                 pass
 
-    def signal_all(self, number: int) -> None:
-        """A signal to everything in it."""
-        for pid in self.pids():
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                continue
-
     def oom_killed(self) -> bool:
         """Whether the kernel has killed a process of it for want of memory."""
         return _keyed(f"{self.path}/memory.events").get("oom_kill", 0) > 0

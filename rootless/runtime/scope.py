@@ -150,10 +150,3 @@ def attach(unit: str, subgroup: str, pids: list[int]) -> None:
         manager.call(
             _SERVICE, _PATH, _MANAGER, "AttachProcessesToUnit", "ssau", unit, subgroup, pids
         )
-
-
-def set_properties(unit: str, properties: list[tuple[str, tuple[str, Any]]]) -> None:
-    with connect() as manager:
-        manager.call(
-            _SERVICE, _PATH, _MANAGER, "SetUnitProperties", "sba(sv)", unit, True, properties
-        )
