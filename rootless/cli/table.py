@@ -378,6 +378,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "container cp": ("cp", "Copy files between a container and the host"),
     "top": ("top", "Show the processes of a container"),
     "container top": ("top", "Show the processes of a container"),
+    "generate systemd": ("generate", "Make a systemd unit of a container"),
     "healthcheck run": ("healthcheck", "Check the health of a container now"),
     "inspect": ("inspect", "Show all that is known of objects"),
     "container inspect": ("inspect:CONTAINER", "Show all that is known of containers"),

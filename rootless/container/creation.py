@@ -86,6 +86,8 @@ def create(
         raise RootlessError("invalid sdnotify policy healthy: no healthcheck set", hint="give --health-cmd")
     if options.log_driver == "journald":
         _check_journal()
+    if os.environ.get("PODMAN_SYSTEMD_UNIT"):
+        record["labels"]["PODMAN_SYSTEMD_UNIT"] = os.environ["PODMAN_SYSTEMD_UNIT"]  # for auto-update
     if options.log_tag:
         record["log_tag"] = _log_tag(options.log_tag, record)
     if options.userns or options.uidmap or options.gidmap or options.subuidname or options.subgidname:

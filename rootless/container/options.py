@@ -542,6 +542,7 @@ PERSONALITIES = ("LINUX", "LINUX32")
 _DEFAULTS: dict[str, Any] = {
     # what to run
     "image": "", "rootfs": False, "rootfs_overlay": False, "command": [], "entrypoint": None, "create_command": [],
+    "create_folder": "",
     "arch": "", "os": "", "variant": "", "pull": "missing", "authfile": "", "tls_verify": None, "quiet": False,
     "retry": None, "retry_delay": "", "decryption_key": [],
     # names and records
@@ -594,6 +595,7 @@ class CreateOptions:
     command: list[str]
     entrypoint: list[str] | None
     create_command: list[str]
+    create_folder: str
     arch: str
     os: str
     variant: str
@@ -785,6 +787,10 @@ class CreateOptions:
         flags = {n: v for n, v in invocation.options.items() if invocation.given(n)}
         options = cls.from_flags(flags, invocation.args)
         options.create_command = ["rootless", *sys.argv[1:]]
+        try:
+            options.create_folder = os.getcwd()
+        except FileNotFoundError:
+            pass  # removed; then nothing relative was meant from it
         return options
 
     @classmethod

@@ -108,7 +108,9 @@ def find(options: CreateOptions, folder: str) -> Service | None:
     activation = Activation.of(os.environ, os.getpid())
     if notifier is None and activation is None:
         return None
-    return Service(options.sdnotify, notifier, activation, folder)
+    # A unit of `generate systemd` starts what was made before it, and says whom it listens to.
+    mode = os.environ.get("ROOTLESS_SDNOTIFY") or options.sdnotify
+    return Service(mode, notifier, activation, folder)
 
 
 def check_passthrough(driver: str) -> None:
