@@ -303,17 +303,26 @@ def _files(modules: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
         yield find_module(module), "required"
     if override := environ.get("CONTAINERS_CONF_OVERRIDE"):
         yield override, "required"
-    if only := environ.get("CONTAINERS_STORAGE_CONF"):
+    yield from _storage_files()
+
+
+def _storage_files() -> Iterator[tuple[str, str]]:
+    if only := os.environ.get("CONTAINERS_STORAGE_CONF"):
         yield only, "storage-required"
-    else:
-        # Of Podman's two system files the administrator's hides the vendor's (containers-storage.conf(5)).
-        etc = "/etc/containers/storage.conf"
-        yield etc if os.path.exists(etc) else "/usr/share/containers/storage.conf", "storage-system"
-        for folder in folders[2:]:
-            yield (
-                f"{folder}/storage.conf",
-                "storage-own" if folder.endswith("/rootless") else "storage",
-            )
+        return
+    # Of Podman's two system files the administrator's hides the vendor's (containers-storage.conf(5)).
+    etc = "/etc/containers/storage.conf"
+    yield etc if os.path.exists(etc) else "/usr/share/containers/storage.conf", "storage-system"
+    yield f"{_SYSTEM[2]}/storage.conf", "storage-own"
+    if os.geteuid() != 0:
+        home = paths.config_home()
+        yield f"{home}/containers/storage.conf", "storage"
+        yield f"{home}/rootless/storage.conf", "storage-own"
+
+
+def may_move_store() -> bool:
+    """Whether data_root() can be anything but None: a storage.conf is rare, and the settings need not be read to say so."""
+    return any(kind.endswith("required") or os.path.exists(path) for path, kind in _storage_files())
 
 
 def _stamp(files: list[tuple[str, str]]) -> Stamp:

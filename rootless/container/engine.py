@@ -72,7 +72,7 @@ def open_engine(settings: dict[str, Any]) -> Engine:
     root, runroot = settings.get("root"), settings.get("runroot")
     where = paths.find(root, runroot)
     found = Engine(where, settings)
-    if not root:
+    if not root and config.may_move_store():
         # Settings are kept in the run folder of the usual place, which is what says whether there is another.
         placed = found.config.data_root()
         if placed:

@@ -43,15 +43,18 @@ def test_podmans_graphroot_gives_the_disk_but_stays_podmans(fresh: Engine) -> No
     fresh.ok("volume", "rm", "v")
 
 
+@pytest.mark.needs("userns", "overlay")
 def test_a_wrong_setting_is_one_line_that_names_the_file(fresh: Engine) -> None:
     path = settings(fresh, "containers/containers.conf", "[engine]\nstop_timeout = 'soon'\n")
     assert (
-        fresh.fails("ps") == f"Error: {path}: [engine] stop_timeout: 'soon' is not a whole number\n"
+        fresh.fails("create", "host", "true")
+        == f"Error: {path}: [engine] stop_timeout: 'soon' is not a whole number\n"
     )
 
 
+@pytest.mark.needs("userns", "overlay")
 def test_the_environment_names_a_file(fresh: Engine) -> None:
-    error = fresh.fails("ps", env={"CONTAINERS_CONF": "/nonexistent"})
+    error = fresh.fails("create", "host", "true", env={"CONTAINERS_CONF": "/nonexistent"})
     assert error.startswith(
         "Error: /nonexistent: cannot read the configuration file that the environment names"
     )

@@ -59,8 +59,10 @@ finally:
 
 
 def loaded(words: list[str], home: Path) -> set[str]:
-    """The modules that a command has loaded at its end, in an empty store."""
-    (home / "run").mkdir(mode=0o700, exist_ok=True)
+    """The modules that a command has loaded at its end, in an empty store, with its settings parsed by a command before."""
+    if not (home / "run").exists():
+        (home / "run").mkdir(mode=0o700)
+        loaded(["ps"], home)
     result = subprocess.run(
         [sys.executable, "-I", "-S", "-c", PROBE, str(ROOT), *words],
         env={"HOME": str(home), "XDG_RUNTIME_DIR": str(home / "run"), "PATH": os.defpath},
