@@ -117,11 +117,16 @@ def refused(error: OSError) -> SetupError:
 
 
 def fork_in_userns(
-    idmap: IdMap, body: Callable[[], object], *, flags: int = CLONE_NEWNS
+    idmap: IdMap,
+    body: Callable[[], object],
+    *,
+    flags: int = CLONE_NEWNS,
+    prepare: Callable[[], object] | None = None,
 ) -> Child:
     """Run `body` in a forked child that is root of a new user namespace (and of the namespaces in `flags`).
 
-    Raises SetupError where the host forbids it. The child dies with its parent.
+    `prepare` comes before it, when the namespaces are there but the ids are still the caller's: for opening what the
+    namespace's root may not reach. Raises SetupError where the host forbids it. The child dies with its parent.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     parent = os.getpid()
@@ -134,6 +139,8 @@ def fork_in_userns(
             if os.getppid() != parent:
                 os._exit(1)
             unshare_user(flags)
+            if prepare is not None:
+                prepare()
             theirs.send(b"unshared")
             if theirs.recv(16) != b"mapped":
                 os._exit(1)
