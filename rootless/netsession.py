@@ -231,7 +231,8 @@ class Session(Line):
         for attempt in range(_TRIES):
             self.open()
             try:
-                self.state = self.ask(self._reservation())
+                fds = [self._door.pidfd] if self._attached and self._door is not None else []
+                self.state = self.ask(self._reservation(), fds)
                 return
             except (ConnectionError, EOFError):
                 # It ended between our hello and this.
@@ -312,15 +313,7 @@ class Session(Line):
         self._merge(self._answer())
         if self._opening is not None:
             opening, self._opening = self._opening, None
-            self._door = opening.wait_ready()
-            self.ask(
-                {
-                    "op": "door",
-                    "endpoint": self.identity,
-                    "interface": self._door_name,
-                    "relay": self._relay_loopback,
-                }
-            )
+            self._open_door(opening)
         if self._outside is not None:
             self._give_outside()
         elif self.state.get("await_outside"):
@@ -331,6 +324,16 @@ class Session(Line):
                 self.on_event(event)
         if self._failure:
             raise SetupError(self._failure, stage="network")
+
+    def _open_door(self, opening: Pending) -> None:
+        self._door = opening.wait_ready()
+        request = {
+            "op": "door",
+            "endpoint": self.identity,
+            "interface": self._door_name,
+            "relay": self._relay_loopback,
+        }
+        self.ask(request, [self._door.pidfd])
 
     def _start_outside(self) -> Pending:
         from slirp import pasta, slirp4netns
@@ -385,6 +388,11 @@ class Session(Line):
         elif kind == "outside":
             self.state.pop("await_outside", None)
             self._failure = event.get("error", "")
+        elif kind == "make_door" and self._attached:
+            if self._door is not None:
+                self._door.stop()
+                self._door = None
+            self._opening = self._start_door()
         elif kind == "changed":
             self._merge(event)
 
@@ -401,6 +409,9 @@ class Session(Line):
         self.on_event(event)
         if self._outside is not None:
             self._give_outside()
+        if self._opening is not None:
+            opening, self._opening = self._opening, None
+            self._open_door(opening)
 
     def _renew(self) -> None:
         self.reserve()
@@ -420,15 +431,16 @@ class Session(Line):
             self._outside.abandon()
             self._outside = None
             self._tell({"op": "outside", "error": "given up"})
+        if self._attached:
+            # First: from here on the door's end is no news to the router.
+            self._attached = False
+            self._tell({"op": "detach", "endpoint": self.identity})
         if self._opening is not None:
             self._opening.abandon()
             self._opening = None
         if self._door is not None:
             self._door.stop()
             self._door = None
-        if self._attached:
-            self._attached = False
-            self._tell({"op": "detach", "endpoint": self.identity})
 
     def _tell(self, request: Document) -> None:
         try:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from slirp.process import Pending as PendingHelper
 
 DRIVERS = ("pasta", "slirp4netns")
-DEFAULT_NETWORK = "podman"
+_MAX_REVIVALS = 10  # of a helper that keeps dying: somebody means it
 
 
 class Plan:
@@ -222,9 +222,9 @@ class Link:
     def start(self, pid: int) -> Connection:
         """Begin to connect the namespaces of `pid`, our child; before it changes its ids."""
         if self.driver not in (*DRIVERS, "bridge"):
-            return Connection(self, None)
+            return Connection(self, pid, None)
         if self.driver == "bridge":
-            connection = Connection(self, None, self.bridge)
+            connection = Connection(self, pid, None, self.bridge)
             try:
                 self.bridge.begin(pid)
             except BaseException:
@@ -247,7 +247,7 @@ class Link:
                 pending = slirp4netns.start(
                     self._program, self._settings, own, netns, userns, folder
                 )
-            connection = Connection(self, pending)
+            connection = Connection(self, pid, pending)
             if self._relayed:
                 from slirp import relay
 
@@ -267,14 +267,18 @@ class Link:
 class Connection:
     """A container's connection, from `Link.start` on; held by its monitor."""
 
-    __slots__ = ("link", "helper", "relay", "_pending", "_bridge")
+    __slots__ = ("link", "pid", "helper", "relay", "_pending", "_bridge", "_revived")
 
-    def __init__(self, link: Link, pending: PendingHelper | None, bridge: Any = None) -> None:
+    def __init__(
+        self, link: Link, pid: int, pending: PendingHelper | None, bridge: Any = None
+    ) -> None:
         self.link = link
+        self.pid = pid  # whose namespaces they are
         self.helper: Helper | None = None
         self.relay: Helper | None = None
         self._pending = pending
         self._bridge = bridge
+        self._revived = 0
 
     def wait_ready(self) -> None:
         """Until it works; SetupError with the helper's words where it does not."""
@@ -291,11 +295,47 @@ class Connection:
         return self.helper.pidfd if self.helper is not None else -1
 
     def handle(self) -> bool:
-        """False where the helper has died; else the networks' router had news, and the record is to be written anew."""
-        if self._bridge is None:
+        """The helper has died, or the networks' router has news. False where there is no network any more; else the
+        record is to be written anew."""
+        if self._bridge is not None:
+            self._bridge.handle()
+            return True
+        return self._revive()
+
+    def _revive(self) -> bool:
+        """Start a helper that was killed once more: it gives the same addresses and takes the same ports."""
+        old = self.helper
+        if old is None or self._revived >= _MAX_REVIVALS:
             return False
-        self._bridge.handle()
+        self._revived += 1
+        watched = old.pidfd
+        old.pidfd = -1
+        old.close()
+        self._reap(old.pid)
+        if self.relay is not None:
+            self.relay.stop()
+            self.relay = None
+        self.helper = None
+        try:
+            fresh = self.link.start(self.pid)
+            fresh.wait_ready()
+        except (RootlessError, OSError):
+            os.close(watched)
+            return False
+        self.helper, self.relay = fresh.helper, fresh.relay
+        if self.helper is not None:
+            # Under the number that the monitor watches.
+            os.dup2(self.helper.pidfd, watched, inheritable=False)
+            os.close(self.helper.pidfd)
+            self.helper.pidfd = watched
         return True
+
+    @staticmethod
+    def _reap(pid: int) -> None:
+        try:
+            os.waitpid(pid, 0)
+        except ChildProcessError:
+            pass
 
     def to_json(self) -> dict[str, Any]:
         """The record kept with the running container."""

@@ -119,6 +119,8 @@ class Router:
             self.names.handle(fd)
         elif fd == self.outside.pidfd:
             self._lost_outside()
+        else:
+            self._lost_door(fd)
 
     def _accept(self) -> bool:
         try:
@@ -195,7 +197,7 @@ class Router:
         if kind == "hello":
             return {"ok": True, "pid": os.getpid(), "_fds": (self.userns, self.netns)}
         if kind == "reserve":
-            return self._reserve(fd, request)
+            return self._reserve(fd, request, fds)
         if kind == "attach":
             return self._attach(self.topology.endpoint(request["endpoint"]), fds[0])
         if kind == "detach":
@@ -214,6 +216,7 @@ class Router:
                 self.topology.endpoint(request["endpoint"]),
                 request["interface"],
                 bool(request.get("relay")),
+                fds[0],
             )
         if kind == "outside":
             return self._take_outside(fd, request, fds)
@@ -236,7 +239,7 @@ class Router:
 
     # --- endpoints ---
 
-    def _reserve(self, fd: int, request: Document) -> Document:
+    def _reserve(self, fd: int, request: Document, fds: list[int]) -> Document:
         topology = self.topology
         name = request["endpoint"]
         old = topology.endpoints.get(name)
@@ -255,7 +258,7 @@ class Router:
             self._remove(endpoint)
             raise
         if request.get("attached"):
-            self._take_back(endpoint, request)
+            self._take_back(endpoint, request, fds)
         reply = topology.describe(endpoint)
         if self.resolver is False:
             reply["nameless"] = True
@@ -263,13 +266,13 @@ class Router:
             reply.update(self.outside.duty(fd))
         return {"ok": True, **reply}
 
-    def _take_back(self, endpoint: Endpoint, request: Document) -> None:
+    def _take_back(self, endpoint: Endpoint, request: Document, fds: list[int]) -> None:
         """After the death of the router before: everything is wired already."""
         endpoint.attached = True
         for member in endpoint.members.values():
             self.wiring.find(endpoint, member)
         if request.get("door"):
-            self._open_door(endpoint, request["door"], bool(request.get("relay")))
+            self._open_door(endpoint, request["door"], bool(request.get("relay")), fds[0])
         self._follow()
 
     def _attach(self, endpoint: Endpoint, netns: int) -> Document:
@@ -408,9 +411,13 @@ class Router:
 
     # --- published ports ---
 
-    def _open_door(self, endpoint: Endpoint, interface: str, relayed: bool) -> Document:
+    def _open_door(self, endpoint: Endpoint, interface: str, relayed: bool, pidfd: int) -> Document:
+        """`pidfd`: of the helper at the door, whose death its owner is told."""
+        self._close_door(endpoint)
         self.wiring.open_door(endpoint.mark, interface)
         endpoint.door = interface
+        endpoint.door_pidfd = os.dup(pidfd)
+        self.poll.register(endpoint.door_pidfd, select.POLLIN)
         if relayed:
             self._relay_loopback(endpoint)
         self._follow()
@@ -436,10 +443,21 @@ class Router:
 
             endpoint.relay = relay.start(ports, addresses[0], -1, -1)
 
+    def _lost_door(self, pidfd: int) -> None:
+        for endpoint in self.topology.endpoints.values():
+            if endpoint.door and endpoint.door_pidfd == pidfd:
+                self._close_door(endpoint)
+                self._follow()
+                self._send(endpoint.owner, {"event": "make_door"})
+                return
+        self.poll.unregister(pidfd)
+
     def _close_door(self, endpoint: Endpoint) -> None:
         if not endpoint.door:
             return
         endpoint.door = ""
+        self.poll.unregister(endpoint.door_pidfd)
+        os.close(endpoint.door_pidfd)
         if endpoint.relay is not None:
             endpoint.relay.stop()
             endpoint.relay = None

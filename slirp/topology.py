@@ -58,6 +58,7 @@ class Endpoint:
         "members",
         "forwards",
         "door",
+        "door_pidfd",
         "relay",
         "servers",
         "owner",
@@ -70,7 +71,8 @@ class Endpoint:
         self.names = names
         self.members: dict[str, Member] = {}
         self.forwards: list[Document] = []
-        self.door = ""
+        self.door = ""  # the interface through which published ports come
+        self.door_pidfd = -1  # of the helper at it
         self.relay: Helper | None = None
         self.servers: list[str] = []  # its own choice of where unknown names are asked
         self.owner = owner

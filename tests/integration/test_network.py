@@ -304,6 +304,30 @@ def test_ports_are_free_after_a_kill_of_everything(net: Engine, driver: str) -> 
     assert eventually(lambda: not refuses("127.0.0.1", port))
 
 
+@pytest.mark.parametrize("network", ["pasta", "slirp4netns", "podman"])
+def test_killed_helper_is_started_again(net: Engine, network: str) -> None:
+    port = free_port()
+    serve(net, "w", "--network", network, "-p", f"127.0.0.1:{port}:7000")
+    what = {"pasta": "--config-net", "slirp4netns": "slirp4netns ", "podman": "--ns-ifname door"}[
+        network
+    ]
+
+    def helper() -> int:
+        return next((pid for pid, title in net.processes().items() if what in title), 0)
+
+    before = helper()
+    os.kill(before, signal.SIGKILL)
+    assert eventually(lambda: helper() not in (0, before))
+
+    def answers() -> bool:
+        try:
+            return exchange("127.0.0.1", port)[1] == "5"
+        except (OSError, IndexError):
+            return False
+
+    assert eventually(answers)
+
+
 def test_helpers_end_with_their_monitor(net: Engine, driver: str) -> None:
     """Case 46 and no orphans: the pipe that the helper hangs on asks the kernel for its end."""
     identity = serve(net, "w", "--network", driver)
