@@ -74,6 +74,27 @@ def _debugging(words: list[str]) -> bool:
     return False
 
 
+def _store_hint(error: OSError, words: list[str]) -> str:
+    """What to do about a store that cannot be written to; nothing where the file is another one."""
+    import errno
+
+    from rootless import paths
+
+    if not isinstance(error.filename, str):
+        return ""
+    if not any(word.startswith("--root") for word in words):
+        data = paths.data_home()
+        if not f"{error.filename}/".startswith(f"{data}/") and not data.startswith(error.filename):
+            return ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "Hint: `rootless system prune` frees what is not used; --root or storage.conf puts the store elsewhere"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return (
+            "Hint: images and containers are kept there; --root or storage.conf puts them elsewhere"
+        )
+    return ""
+
+
 def _report(error: BaseException, words: list[str]) -> int:
     """One line for whatever went wrong, and the exit status it means."""
     from rootless.errors import RootlessError
@@ -97,6 +118,8 @@ def _report(error: BaseException, words: list[str]) -> int:
             else str(error)
         )
         _say(printable(f"Error: {where}{reason}", 2))
+        if hint := _store_hint(error, words):
+            _say(hint)
     else:
         what = " ".join(str(error).split())
         _say(f"Error: internal error: {type(error).__name__}: {what}".rstrip(": "))

@@ -33,11 +33,13 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, *, sync: bool = Fals
         finally:
             os.close(fd)
         os.rename(temporary, path)
-    except BaseException:
+    except BaseException as error:
         try:
             os.unlink(temporary)
         except OSError:
             pass
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = path  # write(2) does not know it
         raise
 
 

@@ -122,14 +122,32 @@ class Table:
 
     def read_state(self, identity: str) -> Document:
         """How the last run went; empty where there was none."""
-        try:
-            document: Document = read_json(f"{self.folder}/{identity}/state.json")
-        except FileNotFoundError:
-            return {}
-        return document
+        document: Document
+        for path in (self._state_aside(identity), f"{self.folder}/{identity}/state.json"):
+            try:
+                document = read_json(path)
+                return document
+            except FileNotFoundError:
+                continue
+        return {}
 
     def write_state(self, identity: str, document: Document) -> None:
-        write_json(f"{self.folder}/{identity}/state.json", document)
+        """Keep how a run went: beside the record or, where the disk is full or read-only, until the next boot."""
+        aside = self._state_aside(identity)
+        try:
+            write_json(f"{self.folder}/{identity}/state.json", document)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise
+            write_json(aside, document)
+            return
+        try:
+            os.unlink(aside)
+        except FileNotFoundError:
+            pass
+
+    def _state_aside(self, identity: str) -> str:
+        return f"{self.run_folder(identity)}/state.json"
 
     def lookup(self, text: str) -> str:
         """The id for a name, an id or a prefix of one that is only one record's."""

@@ -73,12 +73,13 @@ class FileLog:
         self._size += len(text)
 
     def _rotate(self) -> None:
+        before = self._fd
         try:
             os.rename(self.path, f"{self.path}.1")
+            self._open()
         except OSError:
-            return
-        os.close(self._fd)
-        self._open()
+            return  # the full one goes on
+        os.close(before)
 
     def close(self) -> None:
         os.close(self._fd)

@@ -151,6 +151,19 @@ def chain(first: list[tuple[int, int, int]], spans: list[Span]) -> list[tuple[in
     return result
 
 
+def nested_idmap(uid_map: bytes, gid_map: bytes) -> IdMap | None:
+    """The map of containers of a user namespace's root (`rootless unshare`, a container): all that is mapped in it, as
+    it is. None in the host's own, where root's ids are not to be given away.
+    """
+    maps = []
+    for text in (uid_map, gid_map):
+        ranges = [tuple(map(int, line.split())) for line in text.splitlines()]
+        if not ranges or (0, 0, 0xFFFFFFFF) in ranges:
+            return None
+        maps.append([(inside, inside, size) for inside, _, size in sorted(ranges)])
+    return IdMap(*maps)
+
+
 _cached: IdMap | None = None
 
 
@@ -163,6 +176,9 @@ def default_idmap() -> IdMap:
         return _cached
     uid, gid = os.geteuid(), os.getegid()
     if uid == 0:
+        _cached = nested_idmap(_read("/proc/self/uid_map"), _read("/proc/self/gid_map"))
+        if _cached is not None:
+            return _cached
         for owner in ("containers", "root"):
             uids, gids = subordinate_spans(owner, 0)
             if uids and gids:

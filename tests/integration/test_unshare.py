@@ -81,3 +81,18 @@ def test_network_namespace(rootless: Engine) -> None:
     assert "lo:" in links
     own = os.readlink("/proc/self/ns/net")
     assert rootless.ok("unshare", "--rootless-netns", "readlink", "/proc/self/ns/net") != own
+
+
+@pytest.mark.needs("userns", "subids", "overlay")
+def test_the_engine_inside(rootless: Engine) -> None:
+    """As root of that namespace it is the same user's engine: same store, same owners of files."""
+    inside = ("unshare", *rootless.program)
+    script = "touch /v/x; chown 5 /v/x; cat /proc/self/uid_map | wc -l; id -u"
+    command = ("run", "--rm", "--network", "none", "-v", "v:/v", "host", "sh", "-c", script)
+    assert rootless.ok(*inside, *command).split() == ["2", "0"]
+    listed = ("run", "--rm", "--network", "none", "-v", "v:/v", "host", "stat", "-c", "%u", "/v/x")
+    assert rootless.ok(*listed) == "5"
+    rootless.ok(*inside, "run", "-d", "--name", "a", "--network", "none", "host", "sleep", "1000")
+    assert rootless.ok("exec", "a", "echo", "in") == "in"
+    rootless.ok(*inside, "stop", "-t", "0", "a")
+    rootless.ok("start", "a")

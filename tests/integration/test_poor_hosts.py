@@ -1,0 +1,185 @@
+"""Hosts with something missing: the command works, or says in one line what is wrong and what to do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support import host
+from tests.support.engine import Engine
+
+HOST = ("run", "--rm", "--network", "none", "host")
+
+
+def in_mounts(mounts: str, *command: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command with the caller's ids where root of a user namespace has made mounts.
+
+    A set-uid program has no power in there, and so the user has no subordinate ids.
+    """
+    keep = f"unshare --user --map-user={os.getuid()} --map-group={os.getgid()}"
+    script = f"""
+        for file in /etc/subuid /etc/subgid; do mount --bind /dev/null $file; done
+        {mounts}
+        exec {keep} "$@"
+    """
+    return subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", script, "sh", *command],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def plain(error: str, *words: str) -> None:
+    """One line of error, one of remedy at most, no traceback, and these words in it."""
+    lines = [line for line in error.splitlines() if not line.startswith("WARN")]
+    assert lines and lines[0].startswith("Error: ") and len(lines) <= 2, error
+    assert "internal error" not in error and "Traceback" not in error, error
+    for word in words:
+        assert word in error, error
+
+
+@pytest.mark.needs("userns")
+def test_read_only_home(fresh: Engine, tmp_path: Path) -> None:
+    home = tmp_path / "h"
+    home.mkdir()
+    env = {**fresh.env, "HOME": str(home), "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""}
+    script = f"mount -t tmpfs -o ro tmpfs {home}"
+    for listing in ("ps", "images"):
+        result = in_mounts(script, *fresh.program, listing, "-q", env=env)
+        assert (result.returncode, result.stdout) == (0, ""), result
+    for command in (HOST, ("volume", "create", "v")):
+        result = in_mounts(script, *fresh.program, *command, env=env)
+        assert result.returncode == 125
+        plain(result.stderr, f"{home}/.local: read-only file system", "--root")
+
+
+@pytest.mark.needs("userns")
+def test_full_disk(fresh: Engine, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = [*fresh.program, "--root", f"{disk}/d"]
+    script = f"""
+        run() {{ {" ".join(command)} "$@"; }}
+        run run --rm --network none host true
+        run run -d --name a --network none host sh -c 'trap "exit 7" TERM; while :; do sleep 0.1; done' > /dev/null
+        cat /dev/zero > {disk}/zeros 2> /dev/null || true
+        run run --rm --network none host true || echo "new: $?"
+        run volume create v || echo "volume: $?"
+        run exec a echo exec works
+        run stop a
+        run ps -a --format '{{{{.Names}}}} {{{{.Status}}}}'
+        rm {disk}/zeros
+        run rm a
+        run run --rm --network none host echo again
+        ls {disk}/d/tmp {disk}/d/containers
+    """
+    mounts = f"mount -t tmpfs -o size=60m,mode=755 tmpfs {disk}"
+    result = in_mounts(mounts, "sh", "-ec", script, env=fresh.env)
+    out = result.stdout.splitlines()
+    assert out[:4] == ["new: 125", "volume: 125", "exec works", "a"], result
+    assert out[4].startswith("a Exited (7) "), result
+    assert out[5:7] == ["a", "again"], result
+    assert result.stderr.count("Error: ") == 2 and result.stderr.count("no space left on") == 2
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.needs("userns")
+def test_user_namespaces_forbidden(fresh: Engine) -> None:
+    ids = (f"--map-user={os.getuid()}", f"--map-group={os.getgid()}", "--keep-caps")
+    script = 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"'
+    for command, code in ((HOST, 125), (("unshare",), 125), (("ps",), 0)):
+        arguments = [*fresh.program, *command, *(["true"] if code else [])]
+        result = subprocess.run(
+            ["unshare", "--user", *ids, "sh", "-c", script, "sh", *arguments],
+            env=fresh.env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert result.returncode == code, result
+        if code:
+            plain(result.stderr, "user namespaces are forbidden here", "max_user_namespaces")
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&-", "0<&- 1>&- 2>&-"])
+def test_closed_streams(rootless: Engine, closed: str) -> None:
+    for words in (HOST, ("run", "--rm", "-i", "--network", "none", "host"), ("run", "-d", "--name", "d", "--network", "none", "host")):  # fmt: skip
+        script = f'"$@" sh -c "ls /proc/self/fd >&2; exit 3" {closed}'
+        result = subprocess.run(
+            ["sh", "-c", script, "sh", *rootless.program, *words],
+            env=rootless.env, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert result.returncode == (0 if "-d" in words else 3), result
+    assert rootless.ok("wait", "d") == "3"
+
+
+def test_no_home_and_no_runtime_folder(fresh: Engine) -> None:
+    env = {k: v for k, v in fresh.env.items() if k != "XDG_RUNTIME_DIR"}
+    for value in ({}, {"XDG_RUNTIME_DIR": "relative"}, {"XDG_RUNTIME_DIR": "/nope"}):
+        result = subprocess.run(
+            [*fresh.program, *HOST, "echo", "hi"], env={**env, **value}, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert (result.stdout, result.returncode) == ("hi\n", 0), result
+
+
+def test_umask(fresh: Engine) -> None:
+    result = subprocess.run(
+        ["sh", "-c", 'umask 077; exec "$@"', "sh", *fresh.program, "run", "--rm", "--network", "none", "-u", "5", "-v", "v:/v",
+         "host", "sh", "-c", "cat /etc/hosts /etc/hostname > /v/x && umask && stat -c %a / /v /v/x"],
+        env=fresh.env, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert result.stdout.split() == ["0022", "755", "755", "644"], result
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "a:b", "a,b", "a\\b", 'a"b', "a'b", "ü", "a\nb", "$x", "x" * 250]
+)
+def test_odd_home(name: str, tmp_path: Path) -> None:
+    home = tmp_path / name
+    home.mkdir()
+    engine = Engine()
+    engine.env.update(HOME=str(home), XDG_DATA_HOME="", XDG_CONFIG_HOME="")
+    try:
+        script = "touch /x /v/x && echo done"
+        assert (
+            engine.ok("run", "--rm", "--network", "none", "-v", "v:/v", "host", "sh", "-c", script)
+            == "done"
+        )
+        engine.ok("run", "-d", "--name", "w", "--network", "none", "host", "sleep", "1000")
+        assert engine.ok("exec", "w", "echo", "in") == "in"
+        engine.ok("rm", "-f", "-t", "0", "w")
+    finally:
+        engine.ok("system", "reset", "--force")
+        engine.close()
+
+
+@pytest.mark.needs("userns", "overlay")
+def test_store_on_an_overlay(fresh: Engine, tmp_path: Path) -> None:
+    """Where the kernel refuses an overlay on an overlay, another kind of root takes its place."""
+    if not host.has("fuse"):
+        pytest.skip("this host lacks: fuse")
+    for name in ("l", "u", "w", "m"):
+        (tmp_path / name).mkdir()
+    mount = f"mount -t overlay -o userxattr,lowerdir={tmp_path}/l,upperdir={tmp_path}/u,workdir={tmp_path}/w overlay {tmp_path}/m"
+    command = (*fresh.program, "--root", f"{tmp_path}/m/d")
+    result = in_mounts(mount, *command, *HOST, "sh", "-c", "touch /x; echo ok", env=fresh.env)
+    assert (result.stdout, result.returncode) == ("ok\n", 0), result
+
+
+def test_driver_by_option(rootless: Engine) -> None:
+    script = "touch /x; stat -f -c %T /"
+    driver = ("--storage-driver", "vfs")
+    assert rootless.ok(*driver, *HOST, "sh", "-c", script) not in ("overlayfs", "fuseblk")
+    if host.has("fuse"):
+        program = ("--storage-opt", "mount_program=/usr/bin/fuse-overlayfs")
+        assert "fuse" in rootless.ok(
+            *program, *HOST, "sh", "-c", "touch /x; grep ' / ' /proc/mounts"
+        )
