@@ -648,16 +648,22 @@ class Registry:
                 return
             base = f"https://{self._address}"
             try:
-                self._transport.request(
-                    "GET", f"{base}/v2/", insecure=True, cert_host=self.host
-                ).abort()
+                self._knock(base)
             except ConnectionFailed as secure_error:
                 base = f"http://{self._address}"
                 try:
-                    self._transport.request("GET", f"{base}/v2/", insecure=True).abort()
+                    self._knock(base)
                 except ConnectionFailed:
                     raise secure_error from None
             self._base = base
+
+    def _knock(self, base: str) -> None:
+        with self._transport.request(
+            "GET", f"{base}/v2/", insecure=True, cert_host=self.host
+        ) as response:
+            # Read, so that the connection is kept for what follows.
+            if response.length is not None and response.length <= _ERROR_MAX_BYTES:
+                response.read(_ERROR_MAX_BYTES)
 
     def _authorization(self, scopes: tuple[str, ...]) -> dict[str, str]:
         with self._lock:

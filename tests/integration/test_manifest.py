@@ -135,9 +135,9 @@ def test_push_and_pull_back(
             check=True,
         )
     # One of a list: the one for this machine, or the one that was asked for.
-    lists.ok("manifest", "create", "one")
-    lists.ok("manifest", "add", PLAIN, "--arch=arm64", "one", f"docker://{name}")
-    (entry,) = json.loads(lists.ok("manifest", "inspect", "one"))["manifests"]
+    lists.ok("manifest", "create", "single")
+    lists.ok("manifest", "add", PLAIN, "--arch=arm64", "single", f"docker://{name}")
+    (entry,) = json.loads(lists.ok("manifest", "inspect", "single"))["manifests"]
     assert entry["digest"] == found["manifests"][1]["digest"]
     assert json.loads(lists.ok("manifest", "inspect", PLAIN, f"docker://{name}")) == found
 
