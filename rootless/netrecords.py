@@ -64,7 +64,7 @@ def _default(config: Config | None) -> Network:
         "id": _DEFAULT_ID,
         "driver": "bridge",
         "network_interface": "podman0",
-        "created": "",
+        "created": _now(),  # Podman's makes it anew each time as well
         "subnets": [{"subnet": str(subnet), "gateway": subnet.address(1)}],
         "ipv6_enabled": False,
         "internal": False,

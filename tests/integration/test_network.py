@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import hashlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -266,10 +267,13 @@ def test_taken_and_privileged_ports_fail_at_once(net: Engine) -> None:
         assert "net.ipv4.ip_unprivileged_port_start=80" in message
 
 
-def test_half_closed_and_many_at_once(net: Engine) -> None:
+@pytest.mark.parametrize("network", ["pasta", "podman"])
+def test_half_closed_and_a_thousand_at_once(net: Engine, network: str) -> None:
     port = free_port()
-    serve(net, "w", "-p", f"127.0.0.1:{port}:7000")
-    held = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(500)]
+    serve(net, "w", "--network", network, "-p", f"127.0.0.1:{port}:7000")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
+    held = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(1000)]
     for number, one in enumerate(held):
         one.sendall(b"%d" % number)
         one.shutdown(socket.SHUT_WR)

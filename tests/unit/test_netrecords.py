@@ -31,7 +31,7 @@ def test_default_network_needs_no_file(paths: Paths) -> None:
     assert netrecords.names(paths, None) == ["podman"]
     found = netrecords.read(paths, None, "podman")
     assert found["subnets"] == [{"subnet": "10.88.0.0/16", "gateway": "10.88.0.1"}]
-    assert netrecords.read(paths, None, "default") == found
+    assert netrecords.read(paths, None, "default")["id"] == found["id"]
     with pytest.raises(Conflict, match="cannot be removed"):
         netrecords.remove(paths, None, found)
 
