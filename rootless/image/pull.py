@@ -25,6 +25,7 @@ from rootless.image.session import Access, Progress, Reporter, Session
 from rootless.image.store import Image, ImageStore, ImageUnknown
 from rootless.oci.document import CONFIG_MAX_BYTES
 from rootless.oci.manifest import Descriptor, Index, Manifest
+from rootless.storage.blobs import BlobError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -279,6 +280,10 @@ def _signatures(name: Reference, digest: str, session: Session) -> Iterable[byte
     return signatures.load_all(name, digest, session.transport)
 
 
+class _BadRemainder(BlobError):
+    """A blob that was taken up again is not what its digest says."""
+
+
 class _Fetch:
     """Fetches layers with several threads."""
 
@@ -307,17 +312,31 @@ class _Fetch:
 
     def _one(self, layer: IncomingLayer, descriptor: Descriptor) -> None:
         progress = self._reporter.blob("blob", layer.digest, layer.size)
+        try:
+            self._bring(layer, descriptor, progress)
+        except _BadRemainder as error:
+            # A crash may have left other bytes than were sent; they are gone now.
+            log.info(f"{error}; fetching it whole")
+            self._bring(layer, descriptor, progress)
+
+    def _bring(self, layer: IncomingLayer, descriptor: Descriptor, progress: Progress) -> None:
         sink = layer.open()
         if sink is None:
             progress.done("skipped: already exists")
             return
+        resumed = sink.offset
         with sink:
-            if sink.offset:
-                log.info(f"blob {layer.digest}: going on after {sink.offset} bytes")
-                progress.advance(sink.offset)
-            if sink.offset < layer.size or not layer.size:
-                self._copy(descriptor, sink.offset, sink.write, progress)
-            sink.finish()
+            if resumed:
+                log.info(f"blob {layer.digest}: going on after {resumed} bytes")
+                progress.advance(resumed)
+            if resumed < layer.size or not layer.size:
+                self._copy(descriptor, resumed, sink.write, progress)
+            try:
+                sink.finish()
+            except BlobError as error:
+                if resumed:
+                    raise _BadRemainder(error.message) from error
+                raise
         progress.done()
 
     def _copy(

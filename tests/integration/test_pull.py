@@ -567,6 +567,33 @@ def test_killed_pull_leaves_nothing_and_is_taken_up(fresh: Engine, fake: FakeReg
     assert ranges[-1].startswith("bytes=")
 
 
+def test_a_damaged_remainder_is_thrown_away(fresh: Engine, fake: FakeRegistry) -> None:
+    made = Made(fake, images.layer([images.file("big", random.Random(2).randbytes(1 << 20))]))
+    fake.add_manifest("a", made.document, "1")
+    digest = digest_of(made.layers[0])
+    partial = fresh.data / "images/tmp"
+    partial.mkdir(parents=True, mode=0o700)
+    (partial / f"blob-{digest.replace(':', '-')}").write_bytes(bytes(1000))
+    assert fresh.ok("pull", "-q", PLAIN, f"{fake.host}/a:1") == made.id
+    ranges = [h.get("Range") for h in fake.seen("GET", f"/v2/a/blobs/{digest}")]
+    assert ranges == ["bytes=1000-", None]
+
+
+def test_several_pulls_fetch_each_blob_once(fresh: Engine, fake: FakeRegistry) -> None:
+    made = Made(fake, *(layer(3000 + number) for number in range(5)))
+    fake.add_manifest("a", made.document, "1")
+    name = f"{fake.host}/a:1"
+    processes = [
+        fresh.popen("pull", "-q", PLAIN, name, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    for process in processes:
+        out, err = process.communicate(timeout=120)
+        assert (process.returncode, out.decode().strip()) == (0, made.id), err
+    for entry in made.document["layers"]:
+        assert len(fake.seen("GET", f"/v2/a/blobs/{entry['digest']}")) == 1
+
+
 def test_interrupt_ends_a_stalled_pull(fresh: Engine, fake: FakeRegistry) -> None:
     made = Made(fake, *(layer(number) for number in range(8)))
     reached, release = threading.Event(), threading.Event()
