@@ -27,6 +27,7 @@ import time
 
 from rootless.errors import SetupError
 from rootless.linux import signal
+from rootless.linux.prctl import keep_capabilities
 from rootless.linux.sched import CLONE_NEWUSER, setns
 
 TYPE_CHECKING = False
@@ -257,11 +258,16 @@ def _child(
     """The forked child: never returns."""
     try:
         os.chdir(folder)  # which may be closed to the namespace's root
+        # Nor is it our uid then that makes the API socket; the folder keeps all others away from it.
+        os.umask(0)
         if userns >= 0:
             setns(userns, CLONE_NEWUSER)
             # Where our uid is not the namespace's root (keep-id), exec would take the capabilities away.
-            os.setresgid(0, 0, 0)
-            os.setresuid(0, 0, 0)
+            try:
+                os.setresgid(0, 0, 0)
+                os.setresuid(0, 0, 0)
+            except OSError:
+                keep_capabilities()  # one id is mapped, and it is not root
         # After the change of ids: the kernel compares those of now with the helper's when the pipe's end goes.
         fcntl.fcntl(reads, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(reads, _F_SETSIG, signal.SIGKILL)

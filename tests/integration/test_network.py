@@ -171,6 +171,16 @@ def test_published_tcp_and_udp(net: Engine, driver: str) -> None:
     assert refuses("127.0.0.1", tcp)
 
 
+@pytest.mark.parametrize("network", ["pasta", "slirp4netns", "podman"])
+def test_helpers_serve_a_namespace_whose_root_is_not_the_user(net: Engine, network: str) -> None:
+    port = free_port()
+    serve(net, "w", "--userns", "keep-id", "--network", network, "-p", f"127.0.0.1:{port}:7000")
+    assert exchange("127.0.0.1", port)[1] == "5"
+    for pid in net.processes():
+        os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: refuses("127.0.0.1", port), 3)
+
+
 def test_case_43_host_is_reached_only_where_asked(net: Engine, driver: str) -> None:
     """The host's loopback is out of reach by default."""
     with socket.create_server(("127.0.0.1", 0)) as server:
