@@ -36,7 +36,7 @@ def choose(engine: Engine, options: CreateOptions, idmap: IdMap | None) -> str:
     driver = engine.settings.get("storage-driver") or engine.config.text("storage", "driver")
     if driver == "vfs":
         return COPY
-    if idmap is not None and idmap != engine.idmap:
+    if idmap is not None and _is_shifted(engine.idmap, idmap):
         return FUSE if fuse_program(engine) and _shifts_by_fuse(engine, idmap) else COPY
     if wants_fuse(engine):
         if not fuse_program(engine):
@@ -47,6 +47,19 @@ def choose(engine: Engine, options: CreateOptions, idmap: IdMap | None) -> str:
     if not native_refusal(engine):
         return OVERLAY
     return FUSE if fuse_program(engine) else COPY
+
+
+def _is_shifted(default: IdMap, own: IdMap) -> bool:
+    """Whether files of the image have other owners on the disk than the container needs. Where a user has one id only,
+    it is every file's, whatever the container calls it (--userns keep-id)."""
+    if own == default:
+        return False
+    alone = all(len(ranges) == 1 and ranges[0][2] == 1 for ranges in (*_both(default), *_both(own)))
+    return not alone or [r[0][1] for r in _both(default)] != [r[0][1] for r in _both(own)]
+
+
+def _both(idmap: IdMap) -> tuple[list[Range], list[Range]]:
+    return idmap.uids, idmap.gids
 
 
 def wants_fuse(engine: Engine) -> str:
@@ -179,6 +192,8 @@ def copy_layers(engine: Engine, folder: str, lowers: list[str], idmap: IdMap | N
         def find(identity: int) -> int:
             host = to_host(ranges, identity)
             found = None if host is None else to_container(outer, host)
+            if found is None and len(outer) == 1 == outer[0][2]:
+                found = outer[0][0]  # a user's only id, whatever the container calls it
             if found is None:
                 raise RootlessError(f"{what} {identity} of the image is not mapped in this container")
             return found

@@ -473,6 +473,8 @@ def _sysctl(options: CreateOptions, host: HostFacts, new: set[str]) -> dict[str,
     values: dict[str, str] = {}
     for word in host.default_sysctls:
         name, value = option_rules.parse_sysctl(word)
+        if name == "net.ipv4.ping_group_range" and all(gid for gid, _, _ in host.gids):
+            continue  # the kernel takes no group that the namespace does not have
         if option_rules.sysctl_namespace(name) in new:
             values[name] = value
     for name, value in options.sysctl.items():

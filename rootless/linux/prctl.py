@@ -78,6 +78,15 @@ def capset(effective: int, permitted: int, inheritable: int) -> None:
         libc.fail()
 
 
+def keep_capabilities() -> None:
+    """Have execve(2) leave this process its capabilities though it is not its namespace's root (the ambient set)."""
+    _, permitted, _ = capget()
+    capset(permitted, permitted, permitted)
+    for number in range(permitted.bit_length()):
+        if permitted >> number & 1:
+            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number)
+
+
 def set_title(title: str) -> None:
     """Overwrite the command line that everybody on the host can read in /proc/PID/cmdline.
 

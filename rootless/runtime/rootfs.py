@@ -13,7 +13,7 @@ import select
 from rootless.errors import SetupError
 from rootless.linux import fs, libc
 from rootless.linux import mount as m
-from rootless.linux.prctl import PR_SET_PDEATHSIG, prctl
+from rootless.linux.prctl import PR_SET_PDEATHSIG, keep_capabilities, prctl
 from rootless.linux.sched import CLONE_NEWNS, CLONE_NEWUSER, setns, unshare
 from rootless.linux.signal import SIGKILL
 from rootless.runtime.sync import FAILED, MOUNTED, Channel, encode_failure
@@ -197,8 +197,11 @@ class FuseOverlayRoot:
         os.setsid()
         setns(userns, CLONE_NEWUSER)
         # execve(2) keeps the capabilities of the namespace's root only.
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
+        try:
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
+        except OSError:
+            keep_capabilities()  # one id is mapped, and it is not root
         prctl(PR_SET_PDEATHSIG, SIGKILL)
         unshare(CLONE_NEWNS)
         m.mount(None, "/", None, m.MS_SLAVE | m.MS_REC)

@@ -183,3 +183,40 @@ def test_driver_by_option(rootless: Engine) -> None:
         assert "fuse" in rootless.ok(
             *program, *HOST, "sh", "-c", "touch /x; grep ' / ' /proc/mounts"
         )
+
+
+@pytest.mark.needs("userns")
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("", "0 0"),
+        ("--userns keep-id", f"{os.getuid()} {os.getgid()}"),
+        ("--userns keep-id:uid=5,gid=6", "5 6"),
+        ("--userns host", "0 0"),
+        ("--group-add keep-groups", "0 0"),
+    ],
+)
+def test_one_id(fresh: Engine, options: str, expected: str) -> None:
+    script = "echo $(id -u) $(id -g); touch /x /v/x"
+    command = ("run", "--rm", "--network", "none", "-v", "v:/v", *options.split(), "host")
+    result = in_mounts("", *fresh.program, *command, "sh", "-c", script, env=fresh.env)
+    assert (result.stdout.strip(), result.returncode) == (expected, 0), result
+
+
+@pytest.mark.needs("userns")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("-u 5", "user 5:60: not mapped in this container"),
+        ("-u 5:5", "user 5:5: not mapped in this container"),
+        ("--group-add 5", "setgroups is denied where one id is mapped"),
+        ("--userns nomap", "--userns=nomap: this user has no subordinate ids"),
+        ("--userns auto", "subordinate ids are free"),
+        ("--uidmap 0:5:1", "id mapping 0:5:1: this user has 1 ids"),
+    ],
+)
+def test_one_id_is_not_enough(fresh: Engine, options: str, words: str) -> None:
+    command = ("run", "--rm", "--network", "none", *options.split(), "host", "true")
+    result = in_mounts("", *fresh.program, *command, env=fresh.env)
+    assert result.returncode in (125, 126), result
+    plain(result.stderr, words)
