@@ -139,6 +139,10 @@ def main(words: list[str] | None = None) -> int:
             from rootless.cli import help
 
             return help.complete()
+        if words[:1] == ["quadlet-generator"]:  # systemd's generator, which no person calls
+            from rootless.cli.quadlet import generator
+
+            return generator(words[1:])
         status = _run(words)
         if sys.stdout is not None:
             sys.stdout.flush()

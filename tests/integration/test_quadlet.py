@@ -1,0 +1,97 @@
+"""The quadlet command and the generator's verb. What systemd makes of it is tested in the machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine import Engine
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "units").mkdir()
+    return tmp_path / "units"
+
+
+def test_dry_run_tells_of_mistakes(rootless: Engine, folder: Path) -> None:
+    env = {"QUADLET_UNIT_DIRS": str(folder)}
+    (folder / "good.container").write_text("[Container]\nImage=host\nExec=true\n")
+    result = rootless("quadlet", "--dryrun", env=env)
+    assert (result.code, result.err) == (0, "") and "---good.service---" in result.out
+    (folder / "bad.container").write_text("[Container]\nImage=host\n\nExecs=true\n")
+    result = rootless("quadlet", "--dryrun", env=env)
+    assert result.code == 1 and "---good.service---" in result.out
+    wanted = f"rootless quadlet: {folder}/bad.container:4: unsupported key 'Execs' in group 'Container'\n"
+    assert result.err == wanted
+
+
+def test_generator(rootless: Engine, folder: Path, tmp_path: Path) -> None:
+    env = {"QUADLET_UNIT_DIRS": str(folder)}
+    (folder / "a.container").write_text(
+        "[Container]\nImage=host\n[Install]\nWantedBy=default.target\n"
+    )
+    out = tmp_path / "out"
+    rootless.ok("quadlet-generator", str(out), str(out), str(out), env=env)
+    assert (out / "a.service").is_file()
+    assert (out / "default.target.wants/a.service").resolve() == out / "a.service"
+    assert (out / "rootless-user-wait-network-online.service").is_file()
+    (folder / "b.container").write_text("[Container]\n")
+    assert rootless("quadlet-generator", str(out), str(out), str(out), env=env).code == 1
+    rootless.fails("quadlet-generator", "one")
+
+
+def test_install_list_print_rm(rootless: Engine, tmp_path: Path) -> None:
+    good, bad = tmp_path / "web.container", tmp_path / "bad.container"
+    good.write_text("[Container]\nImage=host\n[Install]\nWantedBy=default.target\n")
+    bad.write_text("[Container]\n")
+    config = rootless.home / ".config"
+    env = {"QUADLET_UNIT_DIRS": str(tmp_path / "home")}
+    assert "nothing was installed" in rootless.fails(
+        "quadlet", "install", str(good), str(bad), env=env
+    )
+    assert not (tmp_path / "home").exists()
+    rootless.ok("quadlet", "install", str(good), env=env)
+    assert "is there already" in rootless.fails("quadlet", "install", str(good), env=env)
+    rootless.ok("quadlet", "install", "--force", str(good), env=env)
+    unit = config / "systemd/user/web.service"
+    assert unit.is_file(), "without a generator its work is done by the command"
+    assert (config / "systemd/user/default.target.wants/web.service").is_symlink()
+    (row,) = json.loads(rootless.ok("quadlet", "list", "--format", "json", env=env))
+    assert (row["Name"], row["UnitName"]) == ("web.container", "web.service")
+    assert rootless.ok("quadlet", "print", "web.container", env=env) == good.read_text().rstrip()
+    assert rootless.ok("quadlet", "rm", "web.service", env=env) == "web.container"
+    assert not unit.exists()
+    assert not (config / "systemd/user/default.target.wants/web.service").is_symlink()
+    assert "no such quadlet" in rootless.fails("quadlet", "rm", "web.container", env=env)
+
+
+def test_the_command_of_a_file_runs(rootless: Engine, folder: Path) -> None:
+    """The line that systemd would call, called by us."""
+    (folder / "q1.container").write_text(
+        '[Container]\nImage=host\nContainerName=q1\nNetwork=none\nEnvironment="A=1 2"\nExec=sh -c \'echo "$A"\'\n'
+        "[Service]\nType=oneshot\n"
+    )
+    text = rootless.ok("quadlet", "--dryrun", env={"QUADLET_UNIT_DIRS": str(folder)})
+    (command,) = [line for line in text.splitlines() if line.startswith("ExecStart=")]
+    assert command.startswith("ExecStart=/") and command.endswith(
+        ' "--env=A=1 2" --network=none host sh -c "echo \\"$A\\""'
+    )
+    words = [
+        "run",
+        "--name=q1",
+        f"--cidfile={folder}/cid",
+        "--replace",
+        "--rm",
+        "--env=A=1 2",
+        "--network=none",
+    ]
+    assert rootless.ok(*words, "host", "sh", "-c", 'echo "$A"') == "1 2"
+
+
+def test_mistakes(rootless: Engine) -> None:
+    assert "say --dryrun or one of" in rootless.fails("quadlet")
+    assert "not frobnicate" in rootless.fails("quadlet", "frobnicate")
+    assert "names are missing" in rootless.fails("quadlet", "rm")
