@@ -191,11 +191,12 @@ def _through_log(side: Side, _: str) -> float:
         IMAGE,
         "sh",
         "-c",
-        f"yes {LINE} | head -c 1G",
+        f"yes {LINE} | head -c 1073741824",
     )
     begin = time.perf_counter()
     side.ok("start", name)
-    side.ok("wait", name)
+    if side.ok("wait", name) != "0":
+        raise RuntimeError(f"{side.name}: the container that was to write 1 GB failed")
     taken = time.perf_counter() - begin
     side.ok("rm", "--force", name)
     return taken
