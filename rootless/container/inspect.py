@@ -87,14 +87,14 @@ def inspect(engine: Engine, status: Status, *, size: bool = False) -> Document:
         "PidFile": options.pidfile,
         "Name": record["name"],
         "RestartCount": int((status.live or status.state).get("restarts", 0)),
-        "Driver": "overlay",
+        "Driver": "vfs" if record.get("root") == "copy" else "overlay",
         "MountLabel": (spec.get("linux") or {}).get("mountLabel", ""),
         "ProcessLabel": process.get("selinuxLabel", ""),
         "AppArmorProfile": process.get("apparmorProfile", ""),
         "EffectiveCaps": sets.get("effective") or None,
         "BoundingCaps": sets.get("bounding") or None,
         "ExecIDs": _exec_ids(engine, status),
-        "GraphDriver": _graph_driver(engine, image, options, folder),
+        "GraphDriver": _graph_driver(engine, record, image, options, folder),
         "SizeRw": sizes[0],
         "SizeRootFs": sizes[1],
         "Mounts": mounts,
@@ -245,8 +245,11 @@ def _exec_ids(engine: Engine, status: Status) -> list[str]:
         return []
 
 
-def _graph_driver(engine: Engine, image: Any, options: CreateOptions, folder: str) -> Document:
-    if options.rootfs and not options.rootfs_overlay:
+def _graph_driver(engine: Engine, record: Document, image: Any, options: CreateOptions, folder: str) -> Document:
+    kind = record.get("root")
+    if kind == "copy":
+        return {"Name": "vfs", "Data": None}
+    if kind == "folder" or (options.rootfs and not options.rootfs_overlay):
         return {"Name": "overlay", "Data": None}
     lowers = [options.image] if options.rootfs else engine.images.lowers(image) if image is not None else []
     return {
