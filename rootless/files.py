@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 def write_atomic(path: str, data: bytes, mode: int = 0o600, *, sync: bool = False) -> None:
     """Replace `path` with `data` by rename, synced to the disk first with `sync`."""
     temporary = f"{path}.{os.getpid()}.tmp"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    fd = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode
+    )
     try:
         try:
             view = memoryview(data)
@@ -69,7 +71,8 @@ def read_json(path: str) -> Any:
         return json.loads(data)
     except ValueError as error:
         raise RootlessError(
-            f"{path}: damaged record: {error}", hint="`rootless system check --repair` removes what cannot be mended"
+            f"{path}: damaged record: {error}",
+            hint="`rootless system check --repair` removes what cannot be mended",
         ) from error
 
 
@@ -90,10 +93,14 @@ class Lock:
 
     def acquire(self) -> bool:
         """Take the lock; False where it is held and `block` is off."""
-        how = (fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX) | (0 if self.block else fcntl.LOCK_NB)
+        how = (fcntl.LOCK_SH if self.shared else fcntl.LOCK_EX) | (
+            0 if self.block else fcntl.LOCK_NB
+        )
         while True:
             try:
-                fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+                fd = os.open(
+                    self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+                )
             except FileNotFoundError:
                 # The folder was removed with what the lock was for; whoever comes now finds that out under it.
                 make_private_dir(os.path.dirname(self.path))

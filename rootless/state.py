@@ -43,7 +43,12 @@ def new_id() -> str:
 
 def check_name(name: str, what: str = "names") -> None:
     """Refuse a name that is not `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, with Podman's words."""
-    if name and name[0].isascii() and name[0].isalnum() and all(c.isascii() and (c.isalnum() or c in "_.-") for c in name):
+    if (
+        name
+        and name[0].isascii()
+        and name[0].isalnum()
+        and all(c.isascii() and (c.isalnum() or c in "_.-") for c in name)
+    ):
         return
     raise RootlessError(f"{what} must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument")
 
@@ -161,7 +166,9 @@ class Table:
             if len(matches) == 1:
                 return matches[0]
             if len(matches) > 1:
-                raise RootlessError(f"more than one result for {self.kind} ID {text}: give more of the id")
+                raise RootlessError(
+                    f"more than one result for {self.kind} ID {text}: give more of the id"
+                )
         raise self.none(text)
 
     def name_owner(self, name: str) -> str | None:
@@ -241,7 +248,9 @@ class Table:
                 "to reuse that name: that name is already in use",
                 hint="or use --replace to instruct rootless to do so",
             )
-        os.unlink(link)  # left by a command that was killed between removing the folder and its name
+        os.unlink(
+            link
+        )  # left by a command that was killed between removing the folder and its name
         os.symlink(target, link)
 
     def rename(self, identity: str, document: Document, name: str) -> None:
@@ -288,7 +297,11 @@ class Table:
             return
         for name in names:
             parts = name.split(".", 4)
-            if len(parts) != 5 or parts[0] not in ("container", "pod") or parts[4] != os.uname().nodename:
+            if (
+                len(parts) != 5
+                or parts[0] not in ("container", "pod")
+                or parts[4] != os.uname().nodename
+            ):
                 continue
             if not is_alive(int(parts[2]), int(parts[3])):
                 self._empty(f"{self.paths.tmp}/{name}")
@@ -360,7 +373,9 @@ def _remove(path: str, force: bool = False) -> None:
 def _remove_at(parent: int, name: str, force: bool) -> None:
     """Walk by descriptors and follow no link: what is in the folder was written by a container."""
     try:
-        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        fd = os.open(
+            name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent
+        )
     except NotADirectoryError:
         os.unlink(name, dir_fd=parent)
         return
@@ -370,7 +385,9 @@ def _remove_at(parent: int, name: str, force: bool) -> None:
             return
         except OSError:
             os.chmod(name, 0o700, dir_fd=parent)
-        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        fd = os.open(
+            name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent
+        )
     except OSError as error:
         if error.errno == errno.ELOOP:
             os.unlink(name, dir_fd=parent)
@@ -395,4 +412,3 @@ def _remove_at(parent: int, name: str, force: bool) -> None:
         os.rmdir(name, dir_fd=parent)
     except FileNotFoundError:
         pass
-

@@ -291,7 +291,9 @@ def _give_to_root(aside: str) -> None:
     uid, gid = to_host(idmap.uids, 0), to_host(idmap.gids, 0)
     if uid is not None and gid is not None and uid != os.geteuid():
         os.chown(aside, uid, gid)
-        os.chmod(aside, 0o711)  # to be passed through by whoever's map lacks that owner (--userns=auto)
+        os.chmod(
+            aside, 0o711
+        )  # to be passed through by whoever's map lacks that owner (--userns=auto)
         os.chown(f"{aside}/{DATA}", uid, gid)
 
 

@@ -83,7 +83,9 @@ def human(event: Event, *, full: bool = True) -> str:
         for key, word in (("PodID", "pod_id"), ("HealthStatus", "health_status")):
             if event.get(key):
                 facts.append(f"{word}={event[key]}")
-        facts += [f"{key}={value}" for key, value in sorted((event.get("Attributes") or {}).items())]
+        facts += [
+            f"{key}={value}" for key, value in sorted((event.get("Attributes") or {}).items())
+        ]
         words += [identity, f"({', '.join(facts)})"]
     elif kind == "network":
         words += [identity, f"(container={event.get('Image', '')}, name={name})"]
@@ -105,7 +107,9 @@ def _json(event: Event) -> Event:
     document["time"] = event["TimeNano"] // 1_000_000_000
     document["timeNano"] = event["TimeNano"]
     document["Type"] = event.get("Type", "")
-    document["Attributes"] = event.get("Attributes") or ({} if event.get("Type") in _WITH_ID[:2] else None)
+    document["Attributes"] = event.get("Attributes") or (
+        {} if event.get("Type") in _WITH_ID[:2] else None
+    )
     return document
 
 
@@ -143,5 +147,8 @@ COMMAND = Command(
     OPTIONS,
     args=check,
     description="Shows what happens, and what has happened, to containers, images, volumes and pods.",
-    examples=("events --since 10m --stream=false", "events --filter event=died --format '{{.Name}}'"),
+    examples=(
+        "events --since 10m --stream=false",
+        "events --filter event=died --format '{{.Name}}'",
+    ),
 )

@@ -65,7 +65,8 @@ def _list(inv: Invocation, mounted: list[tuple[dict[str, object], str]]) -> None
 
     if inv.text("format") == "json":
         rows = [
-            {"id": record["id"], "Names": [record["name"]], "mountpoint": place} for record, place in mounted
+            {"id": record["id"], "Names": [record["name"]], "mountpoint": place}
+            for record, place in mounted
         ]
         output.line(output.to_json(rows, 1))
         return

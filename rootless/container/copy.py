@@ -75,7 +75,9 @@ class Copy:
 
     def run(self, source: Place, destination: Place) -> None:
         if not source.path or not destination.path:
-            raise Usage(f"invalid arguments {source.path!r}, {destination.path!r}: you must specify paths")
+            raise Usage(
+                f"invalid arguments {source.path!r}, {destination.path!r}: you must specify paths"
+            )
         if source.container and destination.container:
             self._between(source, destination)
         elif source.container:
@@ -107,19 +109,25 @@ class Copy:
         answer = guest.ask("look", path=path)
         if answer["found"]:
             real = answer["path"]
-            return Found(True, answer["folder"], real, os.path.dirname(real), os.path.basename(real))
+            return Found(
+                True, answer["folder"], real, os.path.dirname(real), os.path.basename(real)
+            )
         return Found(False, False, "", answer["parent"], answer["name"])
 
     def _source(self, guest: Guest, place: Place) -> Found:
         found = self._look(guest, self._inside(guest, place))
         if not found.exists:
-            raise NotFound(f'"{place.path}" could not be found on container {place.container}: {NOT_THERE}')
+            raise NotFound(
+                f'"{place.path}" could not be found on container {place.container}: {NOT_THERE}'
+            )
         return found
 
     def _target(self, guest: Guest, place: Place) -> Found:
         found = self._look(guest, self._inside(guest, place))
         if not found.exists and (place.path.endswith("/") or not found.parent):
-            raise NotFound(f'"{place.path}" could not be found on container {place.container}: {NOT_THERE}')
+            raise NotFound(
+                f'"{place.path}" could not be found on container {place.container}: {NOT_THERE}'
+            )
         return found
 
     def _owner(self, guest: Guest) -> list[int] | None:
@@ -168,7 +176,9 @@ class Copy:
 
             self._pour(guest, pour, target.path, owner)
 
-    def _pour(self, guest: Guest, pack: Callable[[int], None], folder: str, owner: list[int] | None) -> None:
+    def _pour(
+        self, guest: Guest, pack: Callable[[int], None], folder: str, owner: list[int] | None
+    ) -> None:
         """Write an archive here while the guest unpacks it; the guest's error is the reason where both fail."""
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
@@ -202,7 +212,9 @@ class Copy:
                 self._begin_pack(guest, found, name, contents, writer)
                 os.close(writer)
                 writer = -1
-                transfer.Unpacker(top, overwrite=self.overwrite).run(lambda: os.read(reader, transfer.PIECE))
+                transfer.Unpacker(top, overwrite=self.overwrite).run(
+                    lambda: os.read(reader, transfer.PIECE)
+                )
                 os.close(reader)
                 reader = -1
                 guest.ask("packed")
@@ -212,7 +224,13 @@ class Copy:
                         os.close(fd)
 
     def _begin_pack(
-        self, guest: Guest, found: Found, name: str, contents: bool, out: int, owner: tuple[int, int] | None = None
+        self,
+        guest: Guest,
+        found: Found,
+        name: str,
+        contents: bool,
+        out: int,
+        owner: tuple[int, int] | None = None,
     ) -> None:
         skip = _KERNEL if found.path == "/" else ()
         guest.ask(
@@ -222,7 +240,9 @@ class Copy:
 
     def _to_stdout(self, guest: Guest, source: Place, found: Found) -> None:
         if os.isatty(1):
-            raise RootlessError("refusing to write an archive to a terminal: redirect standard output")
+            raise RootlessError(
+                "refusing to write an archive to a terminal: redirect standard output"
+            )
         answer = guest.ask("owner", user=user_of(self.engine, guest.record))
         owner = host_owner(guest.idmap, answer["uid"], answer["gid"])
         contents = found.path == "/" or only_contents(source.path)
@@ -239,7 +259,11 @@ class Copy:
                 folder, name, contents = place_for(
                     found, source.path, target, overwrite=self.overwrite
                 )
-                if same and found.folder and f"{folder}/{name}/".replace("//", "/").startswith(f"{found.path}/"):
+                if (
+                    same
+                    and found.folder
+                    and f"{folder}/{name}/".replace("//", "/").startswith(f"{found.path}/")
+                ):
                     raise RootlessError(f"cannot copy {source.path} into itself")
                 owner = self._owner(taker)
                 reader, writer = os.pipe2(os.O_CLOEXEC)
@@ -247,7 +271,9 @@ class Copy:
                     self._begin_pack(giver, found, name, contents, writer)
                     os.close(writer)
                     writer = -1
-                    taker.ask("unpack", (reader,), path=folder, owner=owner, overwrite=self.overwrite)
+                    taker.ask(
+                        "unpack", (reader,), path=folder, owner=owner, overwrite=self.overwrite
+                    )
                     os.close(reader)
                     reader = -1
                     giver.ask("packed")
@@ -264,7 +290,9 @@ def host_source(path: str) -> Found:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise NotFound(f'"{path}" could not be found on the host: {(error.strerror or "").lower()}') from None
+        raise NotFound(
+            f'"{path}" could not be found on the host: {(error.strerror or "").lower()}'
+        ) from None
     import stat
 
     clean = os.path.normpath(path)

@@ -41,7 +41,9 @@ def create(
     if options.name:
         check_name(options.name)
     if options.cidfile and os.path.exists(options.cidfile):
-        raise RootlessError(f"container id file exists. Ensure another container is not using it or delete {options.cidfile}")
+        raise RootlessError(
+            f"container id file exists. Ensure another container is not using it or delete {options.cidfile}"
+        )
     if options.rootfs:
         check_rootfs(options)
         image: Image | None = None
@@ -60,13 +62,21 @@ def create(
         "name": options.name or random_name(table),
         "version": __version__,
         "created": time.time_ns(),
-        "image": None if image is None else {"id": image.id, "name": image_name(image, options), "raw": options.image},
+        "image": None
+        if image is None
+        else {"id": image.id, "name": image_name(image, options), "raw": options.image},
         "options": options.to_json(),
         # What lists show without reading the image.
-        "command": options.command or ([] if options.entrypoint is not None else config.get("Cmd") or []),
+        "command": options.command
+        or ([] if options.entrypoint is not None else config.get("Cmd") or []),
         "exposed": [*(config.get("ExposedPorts") or {}), *options.expose],
         "labels": {**(config.get("Labels") or {}), **options.labels},
-        "mounts": plan(options.mounts, config.get("Volumes"), options.image_volume, _other_mounts(engine, options)),
+        "mounts": plan(
+            options.mounts,
+            config.get("Volumes"),
+            options.image_volume,
+            _other_mounts(engine, options),
+        ),
         "stop_signal": stop_signal(options, config),
         "stop_timeout": options.stop_timeout,
         "log_max_size": options.log_size or engine.config.number("containers", "log_size_max"),
@@ -83,14 +93,24 @@ def create(
                 hint="give --health-cmd: the image has no HEALTHCHECK",
             )
     if options.sdnotify == "healthy" and not record.get("health"):
-        raise RootlessError("invalid sdnotify policy healthy: no healthcheck set", hint="give --health-cmd")
+        raise RootlessError(
+            "invalid sdnotify policy healthy: no healthcheck set", hint="give --health-cmd"
+        )
     if options.log_driver == "journald":
         _check_journal()
     if os.environ.get("PODMAN_SYSTEMD_UNIT"):
-        record["labels"]["PODMAN_SYSTEMD_UNIT"] = os.environ["PODMAN_SYSTEMD_UNIT"]  # for auto-update
+        record["labels"]["PODMAN_SYSTEMD_UNIT"] = os.environ[
+            "PODMAN_SYSTEMD_UNIT"
+        ]  # for auto-update
     if options.log_tag:
         record["log_tag"] = _log_tag(options.log_tag, record)
-    if options.userns or options.uidmap or options.gidmap or options.subuidname or options.subgidname:
+    if (
+        options.userns
+        or options.uidmap
+        or options.gidmap
+        or options.subuidname
+        or options.subgidname
+    ):
         _choose_ids(engine, options, record)
     if required:
         record["requires"] = required
@@ -177,7 +197,8 @@ def _log_tag(text: str, record: dict[str, Any]) -> str:
         text = text.replace("{{." + key + "}}", value)
     if "{{" in text:
         raise RootlessError(
-            f"--log-opt tag={text}: not understood", hint=f"there are {', '.join('{{.' + k + '}}' for k in facts)}"
+            f"--log-opt tag={text}: not understood",
+            hint=f"there are {', '.join('{{.' + k + '}}' for k in facts)}",
         )
     return text
 
@@ -189,7 +210,9 @@ def check_rootfs(options: CreateOptions) -> None:
     options.image = os.path.realpath(options.image)
 
 
-def find_image(engine: Engine, options: CreateOptions, reporter: Callable[[], Reporter] | None) -> Image:
+def find_image(
+    engine: Engine, options: CreateOptions, reporter: Callable[[], Reporter] | None
+) -> Image:
     """The image by name or id; `host` needs no download; what is missing is pulled as the policy says."""
     if options.image == "host":
         from rootless.image import host
@@ -208,7 +231,11 @@ def image_name(image: Image, options: CreateOptions) -> str:
     """The image's name as `ps` shows it: in full where it was called by name, else as it was given."""
     given = options.image
     for name in image.names:
-        if name == given or name.endswith((f"/{given}", f"/{given}:latest")) or name == f"{given}:latest":
+        if (
+            name == given
+            or name.endswith((f"/{given}", f"/{given}:latest"))
+            or name == f"{given}:latest"
+        ):
             return name
     return given
 

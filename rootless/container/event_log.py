@@ -88,7 +88,13 @@ class Log:
 
 
 def read(
-    path: str, fits: Predicate, *, since_ns: int = 0, until_ns: int = 0, from_start: bool = True, follow: bool = False
+    path: str,
+    fits: Predicate,
+    *,
+    since_ns: int = 0,
+    until_ns: int = 0,
+    from_start: bool = True,
+    follow: bool = False,
 ) -> Iterator[Event]:
     """Events that fit; with `follow` it ends at `until_ns` only, or never."""
     log = Log(path)
@@ -97,7 +103,9 @@ def read(
         make_private_dir(os.path.dirname(path))
         watch = inotify.inotify_init1()
         inotify.inotify_add_watch(
-            watch, os.path.dirname(path), inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO
+            watch,
+            os.path.dirname(path),
+            inotify.IN_MODIFY | inotify.IN_CREATE | inotify.IN_MOVED_TO,
         )
     if not from_start:
         log.skip()
@@ -150,8 +158,12 @@ def matcher(words: Iterable[str]) -> Predicate:
 
 def _object(kind: str) -> Callable[[str], Predicate]:
     def make(value: str) -> Predicate:
-        return lambda event: event.get("Type") == kind and (
-            event.get("Name") == value or (bool(value) and str(event.get("ID", "")).startswith(value))
+        return lambda event: (
+            event.get("Type") == kind
+            and (
+                event.get("Name") == value
+                or (bool(value) and str(event.get("ID", "")).startswith(value))
+            )
         )
 
     return make
@@ -163,7 +175,9 @@ def _status(value: str) -> Predicate:
 
 
 def _volume(value: str) -> Predicate:
-    return lambda event: event.get("Type") == "volume" and str(event.get("Name", "")).startswith(value)
+    return lambda event: (
+        event.get("Type") == "volume" and str(event.get("Name", "")).startswith(value)
+    )
 
 
 def _type(value: str) -> Predicate:

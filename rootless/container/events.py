@@ -66,7 +66,9 @@ def emit(
         from rootless.systemd.journal import Journal, event_fields
 
         journal = Journal()
-        journal.send(event_fields(event, f"{kind} {status} {identity} (image={image}, name={name})"))
+        journal.send(
+            event_fields(event, f"{kind} {status} {identity} (image={image}, name={name})")
+        )
         journal.close()
     path = engine.paths.events
     try:

@@ -55,7 +55,9 @@ def running(engine: Engine, identity: str) -> Status:
     if status.word == PAUSED:
         raise InvalidState(f"container {status.name} is paused: unpause it first")
     if status.word != RUNNING:
-        raise InvalidState("can only create exec sessions on running containers: container state improper")
+        raise InvalidState(
+            "can only create exec sessions on running containers: container state improper"
+        )
     return status
 
 
@@ -152,7 +154,11 @@ class Exec:
         make_private_dir(self.folder)
         write_json(
             f"{self.folder}/{self.identity}.json",
-            {"pid": [pid, start_time(pid)], "command": self.options.command, "tty": self.options.tty},
+            {
+                "pid": [pid, start_time(pid)],
+                "command": self.options.command,
+                "tty": self.options.tty,
+            },
         )
 
     def _forget(self) -> None:
@@ -225,10 +231,14 @@ class Exec:
             self.execution.started()
             self._record(self.execution.pid)
             monitor.forward_signals()
-            monitor.tell(attach.RUNNING, b"" if self.options.detach else str(self.execution.pid).encode())
+            monitor.tell(
+                attach.RUNNING, b"" if self.options.detach else str(self.execution.pid).encode()
+            )
             code = exit_code(monitor.serve())
             self._forget()
-            events.container_event(self.engine, self.status.record, "exec_died", ContainerExitCode=code)
+            events.container_event(
+                self.engine, self.status.record, "exec_died", ContainerExitCode=code
+            )
             monitor.tell(attach.EXITED, str(code).encode())
         except BaseException as error:
             monitor.tell_failure(error)
@@ -272,4 +282,3 @@ def _feed(monitor: Monitor) -> None:
         monitor.watch(0, select.POLLIN, copy)
 
     monitor.watch(0, select.POLLIN, copy)
-

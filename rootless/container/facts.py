@@ -33,13 +33,27 @@ if TYPE_CHECKING:
     from rootless.container.service import Service
     from rootless.runtime.rootfs import Root
 
-_INIT_PROGRAMS = ("/usr/bin/catatonit", "/usr/libexec/podman/catatonit", "/usr/lib/podman/catatonit", "/usr/bin/tini")
+_INIT_PROGRAMS = (
+    "/usr/bin/catatonit",
+    "/usr/libexec/podman/catatonit",
+    "/usr/lib/podman/catatonit",
+    "/usr/bin/tini",
+)
 
 
 class Preparation:
     """One start, ready to be forked."""
 
-    __slots__ = ("options", "spec", "root", "network", "link", "cgroup", "preserve_fds", "descriptors")
+    __slots__ = (
+        "options",
+        "spec",
+        "root",
+        "network",
+        "link",
+        "cgroup",
+        "preserve_fds",
+        "descriptors",
+    )
 
     def __init__(self, options: CreateOptions, spec: dict[str, Any], root: Root) -> None:
         self.options = options
@@ -109,7 +123,12 @@ def prepare(engine: Engine, record: dict[str, Any], service: Service | None = No
         host.shm_source = joined.shm
     host.files = make_files(run_folder, record, options)
     link, files = network.for_start(
-        engine.paths, engine.config, record, options, run_folder, lambda: image_file(engine, image, "etc/hosts")
+        engine.paths,
+        engine.config,
+        record,
+        options,
+        run_folder,
+        lambda: image_file(engine, image, "etc/hosts"),
     )
     host.files.update(files)
     if not options.no_hostname and options.uts != "host":
@@ -125,19 +144,27 @@ def prepare(engine: Engine, record: dict[str, Any], service: Service | None = No
         from rootless.container.hooks import add_hooks
 
         add_hooks(spec, hooks_dirs, options.annotations, bool(options.mounts))
-    preparation = Preparation(options, spec, roots.root_of(engine, record, lowers_of(engine, image, options), options))
+    preparation = Preparation(
+        options, spec, roots.root_of(engine, record, lowers_of(engine, image, options), options)
+    )
     if service is not None:
         preparation.preserve_fds = sorted({*preparation.preserve_fds, *service.descriptors()})
         if service.notifier is not None and options.cgroups in ("", "enabled"):
-            options.cgroups = "no-conmon"  # systemd hears the processes of the unit's own cgroup only
+            options.cgroups = (
+                "no-conmon"  # systemd hears the processes of the unit's own cgroup only
+            )
     preparation.cgroup = plan_cgroup(engine, identity, options, spec)
     if link.plan.own_netns and link.plan.mode != "none":
         preparation.network = link.start
         preparation.link = link
     if joined is not None:
         preparation.descriptors = joined.descriptors
-        spec["linux"]["uidMappings"] = [{"containerID": c, "hostID": h, "size": n} for c, h, n in host.uids]
-        spec["linux"]["gidMappings"] = [{"containerID": c, "hostID": h, "size": n} for c, h, n in host.gids]
+        spec["linux"]["uidMappings"] = [
+            {"containerID": c, "hostID": h, "size": n} for c, h, n in host.uids
+        ]
+        spec["linux"]["gidMappings"] = [
+            {"containerID": c, "hostID": h, "size": n} for c, h, n in host.gids
+        ]
     write_json(f"{folder}/config.json", spec)
     return preparation
 
@@ -155,7 +182,14 @@ class Joined:
         self.descriptors: list[int] = []
 
 
-_JOINABLE = (("network", "net"), ("pid", "pid"), ("ipc", "ipc"), ("uts", "uts"), ("cgroupns", "cgroup"), ("userns", "user"))
+_JOINABLE = (
+    ("network", "net"),
+    ("pid", "pid"),
+    ("ipc", "ipc"),
+    ("uts", "uts"),
+    ("cgroupns", "cgroup"),
+    ("userns", "user"),
+)
 
 
 def join(engine: Engine, options: CreateOptions) -> Joined | None:
@@ -171,11 +205,17 @@ def join(engine: Engine, options: CreateOptions) -> Joined | None:
         live = engine.containers.read_live(identity)
         init = process_of(live, "init") if live else None
         if init is None or not init.is_alive():
-            raise InvalidState(f"cannot join the {name} namespace of container {other}: it does not run")
+            raise InvalidState(
+                f"cannot join the {name} namespace of container {other}: it does not run"
+            )
         kind = {"net": "network"}.get(name, name)
         userns = os.stat(f"/proc/{init.pid}/ns/user").st_ino
         if joined is None:
-            joined = Joined(other, launch.idmap_of(read_json(f"{engine.containers.path(identity)}/config.json")) or engine.idmap)
+            joined = Joined(
+                other,
+                launch.idmap_of(read_json(f"{engine.containers.path(identity)}/config.json"))
+                or engine.idmap,
+            )
             _hold(joined, "user", init.pid, "user")
         elif os.fstat(joined.descriptors[0]).st_ino != userns:
             raise RootlessError(
@@ -187,7 +227,9 @@ def join(engine: Engine, options: CreateOptions) -> Joined | None:
         if kind == "ipc":
             joined.shm = f"/proc/{init.pid}/root/dev/shm"
         if not init.is_alive():
-            raise InvalidState(f"cannot join the {name} namespace of container {other}: it has just ended")
+            raise InvalidState(
+                f"cannot join the {name} namespace of container {other}: it has just ended"
+            )
     return joined
 
 
@@ -197,16 +239,22 @@ def _hold(joined: Joined, kind: str, pid: int, name: str) -> None:
     joined.paths[kind] = f"/proc/self/fd/{fd}"
 
 
-def plan_cgroup(engine: Engine, identity: str, options: CreateOptions, spec: dict[str, Any]) -> cgroup.Plan:
+def plan_cgroup(
+    engine: Engine, identity: str, options: CreateOptions, spec: dict[str, Any]
+) -> cgroup.Plan:
     """Where the container's cgroup will be; an error where a limit that is asked for cannot be kept."""
-    manager = engine.settings.get("cgroup-manager") or engine.config.text("engine", "cgroup_manager")
+    manager = engine.settings.get("cgroup-manager") or engine.config.text(
+        "engine", "cgroup_manager"
+    )
     return cgroup.plan(
         identity,
         (spec.get("linux") or {}).get("resources"),
         mode=options.cgroups or "enabled",
         manager=manager,
         parent=options.cgroup_parent,
-        default_pids=engine.config.number("containers", "pids_limit") if options.pids_limit is None else 0,
+        default_pids=engine.config.number("containers", "pids_limit")
+        if options.pids_limit is None
+        else 0,
         stop_timeout_s=options.stop_timeout,
     )
 
@@ -276,7 +324,13 @@ def image_file(engine: Engine, image: Any, name: str) -> str:
         try:
             root = os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                fd = openat2(root, name, os.O_RDONLY | os.O_NONBLOCK, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
+                fd = openat2(
+                    root,
+                    name,
+                    os.O_RDONLY | os.O_NONBLOCK,
+                    0,
+                    RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
+                )
             finally:
                 os.close(root)
         except OSError:
@@ -294,7 +348,9 @@ def make_files(run_folder: str, record: dict[str, Any], options: CreateOptions) 
         f'engine="rootless-{record["version"]}"\nname="{record["name"]}"\nid="{record["id"]}"\n'
         f'image="{image.get("name", "")}"\nimageid="{image.get("id", "")}"\nrootless=1\ngraphRootMounted=0\n'
     )
-    files["/run/.containerenv"] = _file(run_folder, "containerenv", lines if options.privileged else "")
+    files["/run/.containerenv"] = _file(
+        run_folder, "containerenv", lines if options.privileged else ""
+    )
     return files
 
 
@@ -314,16 +370,23 @@ def init_path(engine: Engine, options: CreateOptions) -> str:
         if os.access(path, os.X_OK):
             return path
     raise RootlessError(
-        f"--init: {named or 'catatonit'} is not there", hint="install the package catatonit, or give --init-path"
+        f"--init: {named or 'catatonit'} is not there",
+        hint="install the package catatonit, or give --init-path",
     )
 
 
 def seccomp_profile(engine: Engine, named: str) -> dict[str, Any]:
-    path = named or engine.config.text("containers", "seccomp_profile") or data_path("config", "seccomp.json")
+    path = (
+        named
+        or engine.config.text("containers", "seccomp_profile")
+        or data_path("config", "seccomp.json")
+    )
     try:
         document: dict[str, Any] = json.loads(read_bytes(path))
     except OSError as error:
-        raise RootlessError(f"seccomp profile {path}: {os.strerror(error.errno or 0).lower()}") from None
+        raise RootlessError(
+            f"seccomp profile {path}: {os.strerror(error.errno or 0).lower()}"
+        ) from None
     except ValueError as error:
         raise RootlessError(f"seccomp profile {path}: not JSON: {error}") from None
     return document

@@ -63,7 +63,11 @@ def binds_of(engine: Engine, record: dict[str, Any]) -> list[dict[str, Any]]:
         source = mount.get("path") or (mount["source"] if mount["type"] == "bind" else "")
         if mount["type"] in ("bind", "volume") and source and os.path.exists(source):
             words = ["rbind", "ro" if "ro" in mount["options"] else "rw"]
-            entry: dict[str, Any] = {"destination": mount["destination"], "source": source, "options": words}
+            entry: dict[str, Any] = {
+                "destination": mount["destination"],
+                "source": source,
+                "options": words,
+            }
             if mount.get("subpath"):
                 entry["rootless"] = {"subpath": mount["subpath"]}
             found.append(entry)

@@ -293,7 +293,9 @@ class _Server:
 
     def _owner(self, request: Answer, fds: list[int]) -> Answer:
         """The ids of the container's user, by its own account files."""
-        user = resolve_user(request["user"], read_in_root("/etc/passwd"), read_in_root("/etc/group"))
+        user = resolve_user(
+            request["user"], read_in_root("/etc/passwd"), read_in_root("/etc/group")
+        )
         return {"uid": user.uid, "gid": user.gid}
 
     def _pack(self, request: Answer, fds: list[int]) -> Answer:
@@ -304,7 +306,9 @@ class _Server:
             try:
                 prctl(PR_SET_PDEATHSIG, _KILL)
                 owner = request.get("owner")
-                packer = transfer.Packer(fds[0], owner=tuple(owner) if owner else None, skip_unreadable=True)
+                packer = transfer.Packer(
+                    fds[0], owner=tuple(owner) if owner else None, skip_unreadable=True
+                )
                 transfer.pack_path(
                     packer, self._open, request["path"], request["name"],
                     contents=request["contents"], skip=tuple(request["skip"]),

@@ -133,7 +133,9 @@ def _image(engine: Engine, record: Document) -> tuple[Any, Document]:
     return image, (image.config.get("config") or {}) if image is not None else {}
 
 
-def _spec_to_be(engine: Engine, record: Document, options: CreateOptions, config: Document) -> Document:
+def _spec_to_be(
+    engine: Engine, record: Document, options: CreateOptions, config: Document
+) -> Document:
     """What config.json would say, without the parts that are known at the start only."""
     from rootless.container.facts import cgroup_version, own_limits
     from rootless.container.spec import HostFacts, make_spec
@@ -171,7 +173,9 @@ def _modes(options: CreateOptions) -> dict[str, str]:
 def dependencies(engine: Engine, record: Document, options: CreateOptions) -> list[str]:
     """The ids of the containers that this one needs."""
     names = list(options.requires)
-    names += [mode.partition(":")[2] for mode in _modes(options).values() if mode.startswith("container:")]
+    names += [
+        mode.partition(":")[2] for mode in _modes(options).values() if mode.startswith("container:")
+    ]
     found: list[str] = []
     for name in names:
         try:
@@ -245,16 +249,28 @@ def _exec_ids(engine: Engine, status: Status) -> list[str]:
         return []
 
 
-def _graph_driver(engine: Engine, record: Document, image: Any, options: CreateOptions, folder: str) -> Document:
+def _graph_driver(
+    engine: Engine, record: Document, image: Any, options: CreateOptions, folder: str
+) -> Document:
     kind = record.get("root")
     if kind == "copy":
         return {"Name": "vfs", "Data": None}
     if kind == "folder" or (options.rootfs and not options.rootfs_overlay):
         return {"Name": "overlay", "Data": None}
-    lowers = [options.image] if options.rootfs else engine.images.lowers(image) if image is not None else []
+    lowers = (
+        [options.image]
+        if options.rootfs
+        else engine.images.lowers(image)
+        if image is not None
+        else []
+    )
     return {
         "Name": "overlay",
-        "Data": {"LowerDir": ":".join(lowers), "UpperDir": f"{folder}/upper", "WorkDir": f"{folder}/work"},
+        "Data": {
+            "LowerDir": ":".join(lowers),
+            "UpperDir": f"{folder}/upper",
+            "WorkDir": f"{folder}/work",
+        },
     }
 
 
@@ -263,7 +279,9 @@ _PROPAGATION = frozenset(
 )
 
 
-def _mounts(engine: Engine, record: Document, spec: Document) -> tuple[list[Document], list[str], dict[str, str]]:
+def _mounts(
+    engine: Engine, record: Document, spec: Document
+) -> tuple[list[Document], list[str], dict[str, str]]:
     """(Mounts, HostConfig.Binds, HostConfig.Tmpfs): volumes before binds, as Podman lists them."""
     told = {mount["destination"]: mount for mount in spec["mounts"]}
     volumes: list[Document] = []
@@ -282,7 +300,11 @@ def _mounts(engine: Engine, record: Document, spec: Document) -> tuple[list[Docu
         shown: Document = {"Type": kind}
         if kind == "volume":
             shown["Name"] = mount["source"]
-            shown["Source"] = mount.get("path") or entry.get("source") or f"{engine.paths.volume(mount['source'])}/_data"
+            shown["Source"] = (
+                mount.get("path")
+                or entry.get("source")
+                or f"{engine.paths.volume(mount['source'])}/_data"
+            )
         else:
             shown["Source"] = mount["source"]
         shown["Destination"] = place
@@ -291,7 +313,9 @@ def _mounts(engine: Engine, record: Document, spec: Document) -> tuple[list[Docu
         shown["SubPath"] = mount.get("subpath", "")
         (volumes if kind == "volume" else others).append(shown)
         if kind in ("volume", "bind"):
-            (volume_binds if kind == "volume" else binds).append(f"{mount['source']}:{place}:{','.join(words)}")
+            (volume_binds if kind == "volume" else binds).append(
+                f"{mount['source']}:{place}:{','.join(words)}"
+            )
     return volumes + others, volume_binds + binds, memory
 
 
@@ -335,7 +359,9 @@ def network_mode(engine: Engine, options: CreateOptions) -> str:
 def published(record: Document, live: Document | None) -> list[Document]:
     """The published ports with their host ports: of the running container, else as they were settled or asked for."""
     network = (live or {}).get("network") or {}
-    found: list[Document] = network.get("ports") or record.get("ports") or record["options"].get("publish") or []
+    found: list[Document] = (
+        network.get("ports") or record.get("ports") or record["options"].get("publish") or []
+    )
     return found
 
 
@@ -347,7 +373,10 @@ def port_bindings(ports: list[Document]) -> dict[str, list[dict[str, str]]]:
             for step in range(int(port.get("range") or 1)):
                 number = int(port.get("host_port") or 0)
                 found.setdefault(f"{int(port['container_port']) + step}/{protocol}", []).append(
-                    {"HostIp": port.get("host_ip") or "0.0.0.0", "HostPort": str(number + step) if number else ""}
+                    {
+                        "HostIp": port.get("host_ip") or "0.0.0.0",
+                        "HostPort": str(number + step) if number else "",
+                    }
                 )
     return dict(sorted(found.items()))
 
@@ -364,7 +393,9 @@ def exposed_ports(options: CreateOptions, config: Document, ports: list[Document
     return sorted(found)
 
 
-def _network_settings(engine: Engine, status: Status, options: CreateOptions, config: Document) -> Document:
+def _network_settings(
+    engine: Engine, status: Status, options: CreateOptions, config: Document
+) -> Document:
     mode = network_mode(engine, options)
     if mode.startswith("container:"):
         from rootless.container.status import status_of
@@ -402,7 +433,9 @@ def _network_settings(engine: Engine, status: Status, options: CreateOptions, co
     return settings
 
 
-def _endpoint(engine: Engine, status: Status, name: str, options: CreateOptions, network: Document) -> Document:
+def _endpoint(
+    engine: Engine, status: Status, name: str, options: CreateOptions, network: Document
+) -> Document:
     endpoint: Document = {
         **_ENDPOINT,
         "NetworkID": name,
@@ -497,7 +530,12 @@ def _namespace_mode(mode: str, spec: Document, kind: str, default: str) -> str:
 
 
 def _host_config(
-    engine: Engine, record: Document, options: CreateOptions, spec: Document, binds: list[str], memory: dict[str, str]
+    engine: Engine,
+    record: Document,
+    options: CreateOptions,
+    spec: Document,
+    binds: list[str],
+    memory: dict[str, str],
 ) -> Document:
     linux = spec.get("linux") or {}
     resources = linux.get("resources") or {}
@@ -639,5 +677,7 @@ def _cgroup_manager(engine: Engine) -> str:
         return str(wanted)
     # As runtime/scope.py looks for the manager, which is not imported for this one word.
     folders = {f"/run/user/{os.geteuid()}", os.environ.get("XDG_RUNTIME_DIR") or "/run"}
-    found = any(os.path.exists(f"{one}/{name}") for one in folders for name in ("systemd/private", "bus"))
+    found = any(
+        os.path.exists(f"{one}/{name}") for one in folders for name in ("systemd/private", "bus")
+    )
     return "systemd" if found else "cgroupfs"

@@ -53,7 +53,9 @@ def diff(engine: Engine, text: str, other: str = "") -> Changes:
     elif record.get("root") == COPY:
         found = layer_changes(engine.images, layers + lowers_of(engine, record), compare=1)
     elif len(layers) == 1:
-        raise RootlessError(f"container {record['name']}: was made from --rootfs and has nothing to be compared with")
+        raise RootlessError(
+            f"container {record['name']}: was made from --rootfs and has nothing to be compared with"
+        )
     else:
         found = layer_changes(engine.images, layers)
     return [(kind, path) for kind, path in found if path not in _OURS]

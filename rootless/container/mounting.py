@@ -42,7 +42,12 @@ def mount_points() -> set[str]:
     """This namespace's mounts, as proc_pid_mountinfo(5) lists them."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
         fields = [line.split(" ", 5)[4] for line in file]
-    return {field.encode("latin-1", "backslashreplace").decode("unicode_escape") if "\\" in field else field for field in fields}
+    return {
+        field.encode("latin-1", "backslashreplace").decode("unicode_escape")
+        if "\\" in field
+        else field
+        for field in fields
+    }
 
 
 def mount(engine: Engine, identity: str) -> str:

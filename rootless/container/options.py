@@ -1285,7 +1285,11 @@ class _Reader:
                 f'invalid on-failure action "{o.health_on_failure}" for health check: '
                 "supported actions are none,kill,restart,stop"
             )
-        if o.health_on_failure != "none" and o.health is not None and o.health.get("Test") == ["NONE"]:
+        if (
+            o.health_on_failure != "none"
+            and o.health is not None
+            and o.health.get("Test") == ["NONE"]
+        ):
             raise Usage(
                 f"cannot set on-failure action to {o.health_on_failure} without a health check"
             )

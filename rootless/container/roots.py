@@ -41,7 +41,8 @@ def choose(engine: Engine, options: CreateOptions, idmap: IdMap | None) -> str:
     if wants_fuse(engine):
         if not fuse_program(engine):
             raise RootlessError(
-                f"mount_program {wants_fuse(engine)}: cannot be used", hint="install fuse-overlayfs, and see that /dev/fuse is open to users"
+                f"mount_program {wants_fuse(engine)}: cannot be used",
+                hint="install fuse-overlayfs, and see that /dev/fuse is open to users",
             )
         return FUSE
     if not native_refusal(engine):
@@ -142,7 +143,9 @@ def shift(default: list[Range], own: list[Range]) -> list[Range]:
     return sorted(found)
 
 
-def root_of(engine: Engine, record: dict[str, Any], lowers: list[str], options: CreateOptions) -> Root:
+def root_of(
+    engine: Engine, record: dict[str, Any], lowers: list[str], options: CreateOptions
+) -> Root:
     """The root of one start."""
     folder = engine.containers.path(record["id"])
     kind = record.get("root") or OVERLAY
@@ -163,7 +166,9 @@ def root_of(engine: Engine, record: dict[str, Any], lowers: list[str], options: 
     if record.get("idmap"):
         own = IdMap.from_json(record["idmap"])
         uids, gids = shift(engine.idmap.uids, own.uids), shift(engine.idmap.gids, own.gids)
-    return FuseOverlayRoot(program, lowers, f"{folder}/upper", f"{folder}/work", f"{folder}/rootfs", uids, gids)
+    return FuseOverlayRoot(
+        program, lowers, f"{folder}/upper", f"{folder}/work", f"{folder}/rootfs", uids, gids
+    )
 
 
 def copy_layers(engine: Engine, folder: str, lowers: list[str], idmap: IdMap | None) -> None:
@@ -195,7 +200,9 @@ def copy_layers(engine: Engine, folder: str, lowers: list[str], idmap: IdMap | N
             if found is None and len(outer) == 1 == outer[0][2]:
                 found = outer[0][0]  # a user's only id, whatever the container calls it
             if found is None:
-                raise RootlessError(f"{what} {identity} of the image is not mapped in this container")
+                raise RootlessError(
+                    f"{what} {identity} of the image is not mapped in this container"
+                )
             return found
 
         return find

@@ -88,7 +88,11 @@ def status_of(engine: Engine, identity: str) -> Status:
             if table.read_live(identity) is not None:
                 return status_of(engine, identity)  # it began while this looked at it
             # A reboot has taken what was known of the run with it.
-            lost = {**_lost(state), "finished_at": _boot_time_ns(), "error": "the machine was restarted"}
+            lost = {
+                **_lost(state),
+                "finished_at": _boot_time_ns(),
+                "error": "the machine was restarted",
+            }
             return Status(identity, record, {**state, **lost}, None, EXITED, False)
         return Status(identity, record, state, None, word, False)
     init, monitor = process_of(live, "init"), process_of(live, "monitor")

@@ -46,7 +46,9 @@ if TYPE_CHECKING:
 _KILL = 9
 
 
-def start(engine: Engine, identity: str, *, attached: bool = False, init_only: bool = False) -> Link | None:
+def start(
+    engine: Engine, identity: str, *, attached: bool = False, init_only: bool = False
+) -> Link | None:
     """Start a container's monitor and, through it, its program; the link to it, None where it runs already.
 
     With `attached` the link's first message has to be ATTACH: the program begins after it, so that no output is lost.
@@ -82,13 +84,19 @@ def start(engine: Engine, identity: str, *, attached: bool = False, init_only: b
                     link.send(attach.START)
                 return link
             elif status.word not in (CREATED, EXITED):
-                raise InvalidState(f"container {identity} has already been initialized: container state improper")
+                raise InvalidState(
+                    f"container {identity} has already been initialized: container state improper"
+                )
             else:
-                return _fork_monitor(engine, status.record, lock.fd, attached=attached, init_only=init_only)
+                return _fork_monitor(
+                    engine, status.record, lock.fd, attached=attached, init_only=init_only
+                )
         wait_monitor(engine, identity, live)
 
 
-def _fork_monitor(engine: Engine, record: dict[str, Any], lock_fd: int, *, attached: bool, init_only: bool) -> Link:
+def _fork_monitor(
+    engine: Engine, record: dict[str, Any], lock_fd: int, *, attached: bool, init_only: bool
+) -> Link:
     service = _service(engine, record)
     preparation = prepare(engine, record, service)
     engine.containers.clear_live(record["id"])
@@ -102,7 +110,9 @@ def _fork_monitor(engine: Engine, record: dict[str, Any], lock_fd: int, *, attac
         try:
             ours.close()
             os.close(lock_fd)
-            supervisor = Supervisor(engine, record, preparation, theirs, attached=attached, init_only=init_only)
+            supervisor = Supervisor(
+                engine, record, preparation, theirs, attached=attached, init_only=init_only
+            )
             supervisor.service = service
             supervisor.run()
         finally:
@@ -124,7 +134,9 @@ def _service(engine: Engine, record: dict[str, Any]) -> Service | None:
     from rootless.container.options import CreateOptions
     from rootless.container.service import find
 
-    return find(CreateOptions.from_json(record["options"]), engine.containers.run_folder(record["id"]))
+    return find(
+        CreateOptions.from_json(record["options"]), engine.containers.run_folder(record["id"])
+    )
 
 
 class Supervisor:
@@ -137,7 +149,14 @@ class Supervisor:
     )  # fmt: skip
 
     def __init__(
-        self, engine: Engine, record: dict[str, Any], preparation: Preparation, link: Link, *, attached: bool, init_only: bool
+        self,
+        engine: Engine,
+        record: dict[str, Any],
+        preparation: Preparation,
+        link: Link,
+        *,
+        attached: bool,
+        init_only: bool,
     ) -> None:
         self.engine = engine
         self.record = record
@@ -297,7 +316,10 @@ class Supervisor:
         self._write_live(launch.pid, "running")
         launch.start()
         events.container_event(self.engine, self.record, "start")
-        for path, pid in ((self.options.pidfile, launch.pid), (self.options.conmon_pidfile, os.getpid())):
+        for path, pid in (
+            (self.options.pidfile, launch.pid),
+            (self.options.conmon_pidfile, os.getpid()),
+        ):
             if path:
                 write_atomic(path, str(pid).encode(), 0o644)
         if self.service is not None:
@@ -321,7 +343,9 @@ class Supervisor:
         spec = self.preparation.spec
         if hooks.has(spec, moment):
             bundle = self.engine.containers.path(self.identity)
-            hooks.run_leniently(spec, moment, hooks.state_document(spec, self.identity, bundle, status, pid))
+            hooks.run_leniently(
+                spec, moment, hooks.state_document(spec, self.identity, bundle, status, pid)
+            )
 
     def _watch_health(self) -> None:
         from rootless.container.healthcheck import HealthWatch
@@ -368,7 +392,10 @@ class Supervisor:
         self.monitor.unwatch(fd)
         self.lost_network = True
         if self.log is not None:
-            self.log.write(2, b"rootless: the network helper has ended: this container has no network any more\n")
+            self.log.write(
+                2,
+                b"rootless: the network helper has ended: this container has no network any more\n",
+            )
 
     def _write_live(self, pid: int, phase: str) -> None:
         me = os.getpid()
@@ -468,7 +495,9 @@ class Supervisor:
         if self.restart_wanted:
             self.restart_wanted = False
             return True
-        kept = self.engine.containers.read(self.identity)["options"]  # `update` may have changed the policy
+        kept = self.engine.containers.read(self.identity)[
+            "options"
+        ]  # `update` may have changed the policy
         policy, tries = kept.get("restart", "no"), kept.get("restart_tries", 0)
         if policy in ("", "no"):
             return False

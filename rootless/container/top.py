@@ -76,7 +76,9 @@ def parse_descriptors(words: list[str]) -> list[str]:
         word = words.pop(0)
         if word in ("-o", "-eo", "-Ao"):
             if not words:
-                raise RootlessError(f"{word}: a list of columns must follow it, as in {word} user,pid,args")
+                raise RootlessError(
+                    f"{word}: a list of columns must follow it, as in {word} user,pid,args"
+                )
             word = words.pop(0)
         elif word.startswith(("-eo", "-Ao", "-o")):
             word = word.lstrip("-").lstrip("eA")[1:]
@@ -116,7 +118,18 @@ def processes(status: Status, descriptors: list[str]) -> list[list[str]]:
 class _View:
     """What is the same for all processes of one container."""
 
-    __slots__ = ("init", "depth", "uids", "gids", "now", "boot", "in_container", "_users", "_groups", "_host_names")
+    __slots__ = (
+        "init",
+        "depth",
+        "uids",
+        "gids",
+        "now",
+        "boot",
+        "in_container",
+        "_users",
+        "_groups",
+        "_host_names",
+    )
 
     def __init__(self, init: int) -> None:
         self.init = init
@@ -157,7 +170,11 @@ class _View:
         while grown:
             grown = False
             for process in others:
-                if process.number not in found and process.parent in found and process.depth >= self.depth:
+                if (
+                    process.number not in found
+                    and process.parent in found
+                    and process.depth >= self.depth
+                ):
                     found[process.number] = process
                     grown = True
         self.in_container = {process.number: process.inner for process in found.values()}
@@ -262,7 +279,9 @@ class _Process:
             return "none"
         if bits & (1 << len(NAMES)) - 1 == (1 << len(NAMES)) - 1:
             return "full"
-        return ",".join(sorted(cap.removeprefix("CAP_") for at, cap in enumerate(NAMES) if bits >> at & 1))
+        return ",".join(
+            sorted(cap.removeprefix("CAP_") for at, cap in enumerate(NAMES) if bits >> at & 1)
+        )
 
     def _started_ns(self) -> int:
         return self.view.boot + int(self.fields[19]) * 1_000_000_000 // _TICKS
@@ -296,7 +315,11 @@ class _Process:
 
     def label(self) -> str:
         try:
-            text = read_file(f"/proc/{self.number}/attr/current").rstrip(b"\0\n").decode("utf-8", "replace")
+            text = (
+                read_file(f"/proc/{self.number}/attr/current")
+                .rstrip(b"\0\n")
+                .decode("utf-8", "replace")
+            )
         except OSError:
             return "?"
         return text or "?"
@@ -310,7 +333,11 @@ class _Process:
 
     def pgid(self) -> str:
         numbers = self.facts.get("NSpgid", "").split()
-        return numbers[self.view.depth - 1] if len(numbers) >= self.view.depth else self.fields[2].decode()
+        return (
+            numbers[self.view.depth - 1]
+            if len(numbers) >= self.view.depth
+            else self.fields[2].decode()
+        )
 
     def pid(self) -> str:
         return str(self.inner)

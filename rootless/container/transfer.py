@@ -78,7 +78,9 @@ class Packer:
                 self._write(tar.header(entry))
             for child in sorted(os.listdir(fd)):
                 if child not in skip:
-                    self.child(fd, child, name + b"/" + os.fsencode(child) if name else os.fsencode(child))
+                    self.child(
+                        fd, child, name + b"/" + os.fsencode(child) if name else os.fsencode(child)
+                    )
         finally:
             os.close(fd)
 
@@ -146,7 +148,13 @@ def _take_xattrs(fd: int, entry: tar.Entry) -> None:
 
 
 def pack_path(
-    packer: Packer, opener: Open, path: str, name: str, *, contents: bool, skip: tuple[str, ...] = ()
+    packer: Packer,
+    opener: Open,
+    path: str,
+    name: str,
+    *,
+    contents: bool,
+    skip: tuple[str, ...] = (),
 ) -> None:
     """Pack what a path leads to under `name`; of a folder, with `contents`, only what is in it."""
     fd = opener(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -170,7 +178,12 @@ class Unpacker:
     __slots__ = ("top", "owner", "keep_owner", "overwrite", "_times")
 
     def __init__(
-        self, top: int, *, owner: tuple[int, int] | None = None, keep_owner: bool = False, overwrite: bool = False
+        self,
+        top: int,
+        *,
+        owner: tuple[int, int] | None = None,
+        keep_owner: bool = False,
+        overwrite: bool = False,
     ) -> None:
         self.top = top
         self.owner = owner
@@ -185,7 +198,9 @@ class Unpacker:
             try:
                 self._entry(entry, source)
             except OSError as error:
-                raise OSError(error.errno, os.strerror(error.errno or 0), os.fsdecode(entry.name)) from error
+                raise OSError(
+                    error.errno, os.strerror(error.errno or 0), os.fsdecode(entry.name)
+                ) from error
         reader.finish()
         for name, entry in reversed(self._times):
             # Last: what is made in a folder changes its times, and a mode without `w` would forbid making it.
@@ -277,7 +292,11 @@ class Unpacker:
                 if error.errno != errno.EBUSY:
                     raise
                 # Something is mounted there, as on a container's /etc/hosts: write into it.
-                fd = os.open(name, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=parent)
+                fd = os.open(
+                    name,
+                    os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+                    dir_fd=parent,
+                )
         try:
             pieces = entry.sparse if entry.sparse is not None else [(0, entry.size)]
             for offset, length in pieces:

@@ -49,17 +49,40 @@ _mount = libc.function(
 )
 _umount2 = libc.function("umount2", libc.c_int, libc.c_char_p, libc.c_int)
 _pivot_root = libc.function("pivot_root", libc.c_int, libc.c_char_p, libc.c_char_p)
-_open_tree = libc.function("syscall", libc.c_long, libc.c_long, libc.c_int, libc.c_char_p, libc.c_uint)
+_open_tree = libc.function(
+    "syscall", libc.c_long, libc.c_long, libc.c_int, libc.c_char_p, libc.c_uint
+)
 _move_mount = libc.function(
-    "syscall", libc.c_long, libc.c_long, libc.c_int, libc.c_char_p, libc.c_int, libc.c_char_p, libc.c_uint
+    "syscall",
+    libc.c_long,
+    libc.c_long,
+    libc.c_int,
+    libc.c_char_p,
+    libc.c_int,
+    libc.c_char_p,
+    libc.c_uint,
 )
 _fsopen = libc.function("syscall", libc.c_long, libc.c_long, libc.c_char_p, libc.c_uint)
 _fsconfig = libc.function(
-    "syscall", libc.c_long, libc.c_long, libc.c_int, libc.c_uint, libc.c_char_p, libc.c_char_p, libc.c_int
+    "syscall",
+    libc.c_long,
+    libc.c_long,
+    libc.c_int,
+    libc.c_uint,
+    libc.c_char_p,
+    libc.c_char_p,
+    libc.c_int,
 )
 _fsmount = libc.function("syscall", libc.c_long, libc.c_long, libc.c_int, libc.c_uint, libc.c_uint)
 _mount_setattr = libc.function(
-    "syscall", libc.c_long, libc.c_long, libc.c_int, libc.c_char_p, libc.c_uint, libc.c_void_p, libc.c_size_t
+    "syscall",
+    libc.c_long,
+    libc.c_long,
+    libc.c_int,
+    libc.c_char_p,
+    libc.c_uint,
+    libc.c_void_p,
+    libc.c_size_t,
 )
 
 
@@ -72,8 +95,12 @@ class _MountAttr(ctypes.Structure):
     ]
 
 
-def mount(source: str | None, target: str, fstype: str | None, flags: int = 0, data: str | None = None) -> None:
-    arguments = [None if part is None else os.fsencode(part) for part in (source, target, fstype, data)]
+def mount(
+    source: str | None, target: str, fstype: str | None, flags: int = 0, data: str | None = None
+) -> None:
+    arguments = [
+        None if part is None else os.fsencode(part) for part in (source, target, fstype, data)
+    ]
     if _mount(arguments[0], arguments[1], arguments[2], flags, arguments[3]) < 0:
         libc.fail(source or target, target)
 
@@ -140,12 +167,25 @@ def fsmount(fs: int, attributes: int = 0) -> int:
 
 
 def mount_setattr(
-    fd: int, set_: int = 0, clear: int = 0, *, propagation: int = 0, recursive: bool = False, userns_fd: int = -1
+    fd: int,
+    set_: int = 0,
+    clear: int = 0,
+    *,
+    propagation: int = 0,
+    recursive: bool = False,
+    userns_fd: int = -1,
 ) -> None:
     attributes = _MountAttr(set_, clear, propagation, userns_fd if userns_fd >= 0 else 0)
     flags = libc.AT_EMPTY_PATH | (libc.AT_RECURSIVE if recursive else 0)
     if (
-        _mount_setattr(libc.SYS_mount_setattr, fd, b"", flags, ctypes.byref(attributes), ctypes.sizeof(attributes))
+        _mount_setattr(
+            libc.SYS_mount_setattr,
+            fd,
+            b"",
+            flags,
+            ctypes.byref(attributes),
+            ctypes.sizeof(attributes),
+        )
         < 0
     ):
         libc.fail()
@@ -161,7 +201,9 @@ def new_filesystem(fstype: str, options: list[tuple[str, str | None]], attribute
     except OSError as error:
         detail = fs_log(fs)
         if detail:
-            raise OSError(error.errno or errno.EINVAL, f"{os.strerror(error.errno or 0)}: {detail}", fstype) from error
+            raise OSError(
+                error.errno or errno.EINVAL, f"{os.strerror(error.errno or 0)}: {detail}", fstype
+            ) from error
         raise
     finally:
         os.close(fs)

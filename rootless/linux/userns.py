@@ -1,11 +1,11 @@
 """Work done inside a user namespace by a forked child: what sub-id-owned files need.
 
-    parent                         child
-    fork ───────────────────────►  unshare(user, mount…)
-           ◄── "unshared" ───────
-    writes both id maps
-           ─── "mapped" ───────►   becomes uid 0, gid 0 of the namespace, body(), _exit
-           ◄── error as JSON, or end of file
+parent                         child
+fork ───────────────────────►  unshare(user, mount…)
+       ◄── "unshared" ───────
+writes both id maps
+       ─── "mapped" ───────►   becomes uid 0, gid 0 of the namespace, body(), _exit
+       ◄── error as JSON, or end of file
 """
 
 from __future__ import annotations
@@ -59,9 +59,17 @@ class Child:
 def encode_error(error: BaseException) -> bytes:
     """An error as data for the other end of a socket; nobody parses message text."""
     if isinstance(error, RootlessError):
-        value: dict[str, object] = {"message": error.message, "hint": error.hint, "exit_code": error.exit_code}
+        value: dict[str, object] = {
+            "message": error.message,
+            "hint": error.hint,
+            "exit_code": error.exit_code,
+        }
     elif isinstance(error, OSError):
-        value = {"errno": error.errno, "message": error.strerror or str(error), "path": _text(error.filename)}
+        value = {
+            "errno": error.errno,
+            "message": error.strerror or str(error),
+            "path": _text(error.filename),
+        }
     else:
         value = {"message": f"{type(error).__name__}: {error}"}
     return json.dumps(value).encode()
@@ -78,7 +86,9 @@ def decode_error(data: bytes) -> Exception:
     if value.get("errno"):
         error: Exception = OSError(value["errno"], value["message"], value.get("path"))
         return error
-    return RootlessError(value["message"], hint=value.get("hint", ""), exit_code=value.get("exit_code"))
+    return RootlessError(
+        value["message"], hint=value.get("hint", ""), exit_code=value.get("exit_code")
+    )
 
 
 def unshare_user(flags: int) -> None:
@@ -97,7 +107,11 @@ def refused(error: OSError) -> SetupError:
         hint = "user.max_user_namespaces is 0 or used up: ask for `sysctl user.max_user_namespaces=15000`"
     elif number in (errno.EPERM, errno.EACCES):
         for path, off, text in (
-            ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sysctl kernel.unprivileged_userns_clone=1"),
+            (
+                "/proc/sys/kernel/unprivileged_userns_clone",
+                "0",
+                "sysctl kernel.unprivileged_userns_clone=1",
+            ),
             (
                 "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
                 "1",
@@ -112,7 +126,10 @@ def refused(error: OSError) -> SetupError:
                 continue
         hint = hint or "a seccomp filter or security module around this process forbids them"
     return SetupError(
-        f"user namespaces are forbidden here: {os.strerror(number)}", stage="user namespace", errno=number, hint=hint
+        f"user namespaces are forbidden here: {os.strerror(number)}",
+        stage="user namespace",
+        errno=number,
+        hint=hint,
     )
 
 
@@ -158,7 +175,11 @@ def fork_in_userns(
     try:
         said = ours.recv(65536)
         if said != b"unshared":
-            raise decode_error(said) if said else RootlessError("helper in the user namespace died at its start")
+            raise (
+                decode_error(said)
+                if said
+                else RootlessError("helper in the user namespace died at its start")
+            )
         write_id_maps(pid, idmap)
         ours.send(b"mapped")
     except BaseException:

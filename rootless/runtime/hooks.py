@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 _SAID = 4096  # bytes of a failing hook's standard error that its message carries
 
 
-def state_document(spec: dict[str, Any], identity: str, bundle: str, status: str, pid: int) -> dict[str, Any]:
+def state_document(
+    spec: dict[str, Any], identity: str, bundle: str, status: str, pid: int
+) -> dict[str, Any]:
     """The state that a hook is given (runtime.md, "State")."""
     document: dict[str, Any] = {
         "ociVersion": spec.get("ociVersion", "1.2.0"),
@@ -76,7 +78,9 @@ def _call(hook: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
     except OSError as error:
         os.close(input_write)
         os.close(error_read)
-        raise SetupError(f"{moment} hook {path}: {os.strerror(error.errno or 0).lower()}", stage="hooks") from error
+        raise SetupError(
+            f"{moment} hook {path}: {os.strerror(error.errno or 0).lower()}", stage="hooks"
+        ) from error
     finally:
         os.close(input_read)
         os.close(error_write)
@@ -97,9 +101,14 @@ def _call(hook: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
         os.close(error_read)
     words = " ".join(said.decode("utf-8", "replace").split())
     if status is None:
-        raise SetupError(f"{moment} hook {path}: did not end within {hook['timeout']} seconds", stage="hooks")
+        raise SetupError(
+            f"{moment} hook {path}: did not end within {hook['timeout']} seconds", stage="hooks"
+        )
     if status:
-        raise SetupError(f"{moment} hook {path}: exit status {status}{': ' + words if words else ''}", stage="hooks")
+        raise SetupError(
+            f"{moment} hook {path}: exit status {status}{': ' + words if words else ''}",
+            stage="hooks",
+        )
 
 
 def _wait(pid: int, timeout_s: float) -> int | None:

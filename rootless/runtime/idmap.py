@@ -103,7 +103,9 @@ def subordinate_spans(owner: str, uid: int) -> tuple[list[Span], list[Span]]:
         if uids and gids:
             return uids, gids
     owners = (owner, str(uid))
-    return parse_subordinate(_read("/etc/subuid"), owners), parse_subordinate(_read("/etc/subgid"), owners)
+    return parse_subordinate(_read("/etc/subuid"), owners), parse_subordinate(
+        _read("/etc/subgid"), owners
+    )
 
 
 def without(spans: list[Span], identity: int) -> list[Span]:
@@ -182,7 +184,9 @@ def default_idmap() -> IdMap:
         for owner in ("containers", "root"):
             uids, gids = subordinate_spans(owner, 0)
             if uids and gids:
-                _cached = IdMap(chain([], disjoint(without(uids, 0))), chain([], disjoint(without(gids, 0))))
+                _cached = IdMap(
+                    chain([], disjoint(without(uids, 0))), chain([], disjoint(without(gids, 0)))
+                )
                 return _cached
         raise SetupError(
             "root has no subordinate ids, and no container is run with host root's",
@@ -194,7 +198,8 @@ def default_idmap() -> IdMap:
         _cached = IdMap([(0, uid, 1)], [(0, gid, 1)])
     else:
         _cached = IdMap(
-            chain([(0, uid, 1)], disjoint(without(uids, uid))), chain([(0, gid, 1)], disjoint(without(gids, gid)))
+            chain([(0, uid, 1)], disjoint(without(uids, uid))),
+            chain([(0, gid, 1)], disjoint(without(gids, gid))),
         )
     return _cached
 

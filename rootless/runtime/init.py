@@ -52,7 +52,12 @@ _SCHEDULERS = {
     "SCHED_DEADLINE": 6,
 }  # fmt: skip
 _PERSONALITIES = {"LINUX": 0, "LINUX32": 8}
-_PROPAGATION = {"shared": m.MS_SHARED, "slave": m.MS_SLAVE, "private": m.MS_PRIVATE, "unbindable": m.MS_UNBINDABLE}
+_PROPAGATION = {
+    "shared": m.MS_SHARED,
+    "slave": m.MS_SLAVE,
+    "private": m.MS_PRIVATE,
+    "unbindable": m.MS_UNBINDABLE,
+}
 
 
 class Plan:
@@ -237,7 +242,8 @@ class Init:
             unshare(CLONE_NEWTIME)
             offsets = self.linux.get("timeOffsets") or {}
             lines = [
-                f"{clock} {value.get('secs', 0)} {value.get('nanosecs', 0)}\n" for clock, value in offsets.items()
+                f"{clock} {value.get('secs', 0)} {value.get('nanosecs', 0)}\n"
+                for clock, value in offsets.items()
             ]
             if lines:
                 fd = os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
@@ -262,7 +268,9 @@ class Init:
         wanted = self.linux.get("rootfsPropagation") or "private"
         plain = wanted[1:] if wanted[:1] == "r" else wanted
         if plain not in _PROPAGATION:
-            raise SetupError(f"linux.rootfsPropagation: unknown value {wanted}", stage="root file system")
+            raise SetupError(
+                f"linux.rootfsPropagation: unknown value {wanted}", stage="root file system"
+            )
         m.mount_setattr(made, propagation=m.MS_PRIVATE, recursive=True)
         m.move_mount(made, host)
         os.close(host)
@@ -292,7 +300,9 @@ class Init:
         if source >= 0:
             if mounts.clean_path(destination) == "/proc":
                 mounts.check_proc(source)
-            target = mounts.open_target(self.root, destination, directory=mounts.is_directory(source))
+            target = mounts.open_target(
+                self.root, destination, directory=mounts.is_directory(source)
+            )
             mounts.attach(source, target)
             os.close(source)
             os.close(target)
@@ -324,15 +334,32 @@ class Init:
         """Another mount where the kernel refuses one for want of a namespace or a cgroup v2."""
         if kind == "sysfs" and error.errno in (errno.EPERM, errno.EACCES):
             # The network namespace belongs to somebody else: the host's /sys, read-only (runc and crun do so too).
-            return mounts.open_source({**entry, "source": "/sys", "options": ["rbind", "ro", "nosuid", "nodev", "noexec"]})
-        if kind in ("cgroup", "cgroup2") and error.errno in (errno.EPERM, errno.EACCES, errno.EINVAL, errno.EBUSY, errno.ENODEV):
+            return mounts.open_source(
+                {**entry, "source": "/sys", "options": ["rbind", "ro", "nosuid", "nodev", "noexec"]}
+            )
+        if kind in ("cgroup", "cgroup2") and error.errno in (
+            errno.EPERM,
+            errno.EACCES,
+            errno.EINVAL,
+            errno.EBUSY,
+            errno.ENODEV,
+        ):
             if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
                 return mounts.open_source(
-                    {**entry, "source": "/sys/fs/cgroup", "options": ["rbind", "ro", "nosuid", "nodev", "noexec"]}
+                    {
+                        **entry,
+                        "source": "/sys/fs/cgroup",
+                        "options": ["rbind", "ro", "nosuid", "nodev", "noexec"],
+                    }
                 )
             # cgroup v1: its hierarchies are the host's; the container sees an empty folder (security case 23).
             return m.new_filesystem(
-                "tmpfs", [("mode", "755")], m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NOSUID | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOEXEC
+                "tmpfs",
+                [("mode", "755")],
+                m.MOUNT_ATTR_RDONLY
+                | m.MOUNT_ATTR_NOSUID
+                | m.MOUNT_ATTR_NODEV
+                | m.MOUNT_ATTR_NOEXEC,
             )
         if kind == "proc" and error.errno == errno.EPERM:
             raise SetupError(
@@ -344,7 +371,10 @@ class Init:
         raise error
 
     def populate_dev(self) -> None:
-        has_dev = any(os.path.normpath(entry["destination"]) == "/dev" for entry in self.spec.get("mounts") or [])
+        has_dev = any(
+            os.path.normpath(entry["destination"]) == "/dev"
+            for entry in self.spec.get("mounts") or []
+        )
         bound = any(
             os.path.normpath(entry["destination"]) == "/dev" and is_bind(entry)
             for entry in self.spec.get("mounts") or []
@@ -385,13 +415,19 @@ class Init:
         path = f"sys/{swapped}"
         try:
             # The handle on the host's own proc, taken before the root was left: no fake /proc of an image (case 6).
-            fd = fs.openat2(self.proc, path, os.O_WRONLY, 0, fs.RESOLVE_BENEATH | fs.RESOLVE_NO_SYMLINKS)
+            fd = fs.openat2(
+                self.proc, path, os.O_WRONLY, 0, fs.RESOLVE_BENEATH | fs.RESOLVE_NO_SYMLINKS
+            )
         except FileNotFoundError:
-            raise SetupError(f"sysctl {key}: this kernel has none of that name", stage="sysctl") from None
+            raise SetupError(
+                f"sysctl {key}: this kernel has none of that name", stage="sysctl"
+            ) from None
         try:
             os.write(fd, value.encode())
         except OSError as error:
-            raise SetupError(f"sysctl {key}={value}: {os.strerror(error.errno or 0).lower()}", stage="sysctl") from error
+            raise SetupError(
+                f"sysctl {key}={value}: {os.strerror(error.errno or 0).lower()}", stage="sysctl"
+            ) from error
         finally:
             os.close(fd)
 
@@ -433,13 +469,17 @@ class Init:
         wanted = self.linux.get("rootfsPropagation")
         if wanted:
             m.mount_setattr(
-                root, propagation=_PROPAGATION[wanted[1:] if wanted[:1] == "r" else wanted], recursive=wanted[:1] == "r"
+                root,
+                propagation=_PROPAGATION[wanted[1:] if wanted[:1] == "r" else wanted],
+                recursive=wanted[:1] == "r",
             )
         os.close(root)
 
 
 def is_bind(entry: dict[str, Any]) -> bool:
-    return entry.get("type") == "bind" or not {"bind", "rbind"}.isdisjoint(entry.get("options") or ())
+    return entry.get("type") == "bind" or not {"bind", "rbind"}.isdisjoint(
+        entry.get("options") or ()
+    )
 
 
 def check_sysctl(key: str, new_namespaces: frozenset[str]) -> None:
@@ -449,15 +489,21 @@ def check_sysctl(key: str, new_namespaces: frozenset[str]) -> None:
         raise SetupError(f"sysctl {key!r}: not a sysctl name", stage="sysctl")
     if name.startswith("net."):
         if "network" not in new_namespaces:
-            raise SetupError(f"sysctl {key}: the container has no network namespace of its own", stage="sysctl")
+            raise SetupError(
+                f"sysctl {key}: the container has no network namespace of its own", stage="sysctl"
+            )
     elif name.startswith(("kernel.shm", "kernel.msg", "fs.mqueue.")) or name == "kernel.sem":
         if "ipc" not in new_namespaces:
-            raise SetupError(f"sysctl {key}: the container has no ipc namespace of its own", stage="sysctl")
+            raise SetupError(
+                f"sysctl {key}: the container has no ipc namespace of its own", stage="sysctl"
+            )
     elif name in ("kernel.hostname", "kernel.domainname"):
         if "uts" not in new_namespaces or name == "kernel.hostname":
             raise SetupError(f"sysctl {key}: set --hostname instead", stage="sysctl")
     else:
-        raise SetupError(f"sysctl {key}: belongs to no namespace, so it is the whole host's", stage="sysctl")
+        raise SetupError(
+            f"sysctl {key}: belongs to no namespace, so it is the whole host's", stage="sysctl"
+        )
 
 
 def loopback_up() -> None:
@@ -522,7 +568,9 @@ def enter_process(process: dict[str, Any], plan: Plan, *, slave: int = -1) -> No
         prctl.prctl(prctl.PR_SET_PDEATHSIG, signal.SIGKILL)  # the change of ids has cleared it
     if stdio is not None:
         move_stdio(stdio)
-    set_limits(process)  # after all that needs descriptors of its own: the limit may be lower than what is open
+    set_limits(
+        process
+    )  # after all that needs descriptors of its own: the limit may be lower than what is open
     fs.close_range(3, flags=4)  # CLOSE_RANGE_CLOEXEC: the channel tells of success by closing
     for fd in plan.preserve_fds:
         os.set_inheritable(fd, True)
@@ -561,13 +609,18 @@ def set_limits(process: dict[str, Any]) -> None:
         except (OSError, ValueError) as error:
             have = resource.getrlimit(number)[1]
             raise SetupError(
-                f"{name} {limit['soft']}:{limit['hard']}: not permitted", stage="process",
+                f"{name} {limit['soft']}:{limit['hard']}: not permitted",
+                stage="process",
                 hint=f"a user may not go above the hard limit of {have}",
             ) from error
 
 
 def _limit(value: int) -> int:
-    return resource.RLIM_INFINITY if value < 0 or value >= 0xFFFFFFFFFFFFFFFF or value == 0x7FFFFFFFFFFFFFFF else value
+    return (
+        resource.RLIM_INFINITY
+        if value < 0 or value >= 0xFFFFFFFFFFFFFFFF or value == 0x7FFFFFFFFFFFFFFF
+        else value
+    )
 
 
 def set_scheduling(process: dict[str, Any]) -> None:
@@ -575,14 +628,17 @@ def set_scheduling(process: dict[str, Any]) -> None:
     if scheduler:
         policy = _SCHEDULERS.get(scheduler.get("policy", ""))
         if policy is None:
-            raise SetupError(f"process.scheduler: unknown policy {scheduler.get('policy')}", stage="process")
+            raise SetupError(
+                f"process.scheduler: unknown policy {scheduler.get('policy')}", stage="process"
+            )
         try:
             os.sched_setscheduler(0, policy, os.sched_param(scheduler.get("priority", 0)))
             if scheduler.get("nice"):
                 os.setpriority(os.PRIO_PROCESS, 0, scheduler["nice"])
         except OSError as error:
             raise SetupError(
-                f"process.scheduler {scheduler.get('policy')}: {os.strerror(error.errno or 0).lower()}", stage="process",
+                f"process.scheduler {scheduler.get('policy')}: {os.strerror(error.errno or 0).lower()}",
+                stage="process",
                 hint="real-time policies and negative nice values need privilege on the host",
             ) from error
 
@@ -594,7 +650,8 @@ def set_ids(uid: int, gid: int, groups: list[int] | None) -> None:
         except PermissionError:
             if not {gid}.issuperset(groups):
                 raise SetupError(
-                    f"supplementary groups {groups}: setgroups is denied where one id is mapped", stage="process",
+                    f"supplementary groups {groups}: setgroups is denied where one id is mapped",
+                    stage="process",
                     hint="--group-add needs subordinate ids in /etc/subgid",
                 ) from None
     try:
@@ -602,7 +659,9 @@ def set_ids(uid: int, gid: int, groups: list[int] | None) -> None:
         os.setresuid(uid, uid, uid)
     except OSError as error:
         raise SetupError(
-            f"user {uid}:{gid}: not mapped in this container", stage="process", errno=error.errno or 0,
+            f"user {uid}:{gid}: not mapped in this container",
+            stage="process",
+            errno=error.errno or 0,
             hint="more subordinate ids, or --userns=keep-id with one that is mapped",
         ) from error
 
@@ -622,7 +681,9 @@ def enter_cwd(cwd: str, uid: int, gid: int, *, before_ids: bool) -> None:
     except PermissionError:
         if before_ids:
             return
-        raise SetupError(f"working directory {cwd}: permission denied for {uid}:{gid}", stage="process") from None
+        raise SetupError(
+            f"working directory {cwd}: permission denied for {uid}:{gid}", stage="process"
+        ) from None
     except NotADirectoryError:
         raise SetupError(f"working directory {cwd}: is no folder", stage="process") from None
     try:
@@ -630,7 +691,9 @@ def enter_cwd(cwd: str, uid: int, gid: int, *, before_ids: bool) -> None:
     except FileNotFoundError:
         here = ""
     if not here.startswith("/"):
-        raise SetupError(f"working directory {cwd}: lies outside of the container's root", stage="process")
+        raise SetupError(
+            f"working directory {cwd}: lies outside of the container's root", stage="process"
+        )
 
 
 def load_filter(plan: Plan) -> None:
@@ -644,14 +707,19 @@ def personality_of(process: dict[str, Any], plan: Plan) -> None:
     wanted = (plan.spec.get("linux") or {}).get("personality")
     if wanted:
         if wanted.get("domain") not in _PERSONALITIES:
-            raise SetupError(f"linux.personality.domain: unknown {wanted.get('domain')}", stage="process")
+            raise SetupError(
+                f"linux.personality.domain: unknown {wanted.get('domain')}", stage="process"
+            )
         personality(_PERSONALITIES[wanted["domain"]])
 
 
 def set_labels(process: dict[str, Any]) -> None:
     """AppArmor and SELinux labels take effect at the next execve."""
     for key, paths in (
-        ("apparmorProfile", ("/proc/thread-self/attr/apparmor/exec", "/proc/thread-self/attr/exec")),
+        (
+            "apparmorProfile",
+            ("/proc/thread-self/attr/apparmor/exec", "/proc/thread-self/attr/exec"),
+        ),
         ("selinuxLabel", ("/proc/thread-self/attr/exec",)),
     ):
         label = process.get(key)
@@ -663,7 +731,9 @@ def set_labels(process: dict[str, Any]) -> None:
             try:
                 fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
                 if fs.fd_fs_type(fd) != fs.PROC_SUPER_MAGIC:
-                    raise SetupError(f"process.{key}: /proc of the container is no proc", stage="process")
+                    raise SetupError(
+                        f"process.{key}: /proc of the container is no proc", stage="process"
+                    )
                 os.write(fd, value.encode())
                 os.close(fd)
                 break
@@ -672,7 +742,8 @@ def set_labels(process: dict[str, Any]) -> None:
         else:
             assert failure is not None
             raise SetupError(
-                f"process.{key} {label}: {os.strerror(failure.errno or 0).lower()}", stage="process",
+                f"process.{key} {label}: {os.strerror(failure.errno or 0).lower()}",
+                stage="process",
                 hint="the host's kernel has that security module off, or does not know the label",
             ) from failure
 
@@ -693,7 +764,9 @@ def find_program(args: list[str], environment: dict[bytes, bytes]) -> list[str]:
     program = args[0]
     if "/" in program:
         return [program]
-    folders = os.fsdecode(environment.get(b"PATH", b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"))
+    folders = os.fsdecode(
+        environment.get(b"PATH", b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    )
     return [f"{folder or '.'}/{program}" for folder in folders.split(":")]
 
 
@@ -714,7 +787,9 @@ def execute(candidates: list[str], args: list[str], environment: dict[bytes, byt
         raise CommandNotExecutable(f"{args[0]}: {os.strerror(denied.errno or 0).lower()}")
     if len(candidates) == 1 and "/" in args[0]:
         if os.path.lexists(args[0]) and os.path.isfile(args[0]):
-            raise CommandNotFound(f"{args[0]}: its interpreter or loader is missing in the container")
+            raise CommandNotFound(
+                f"{args[0]}: its interpreter or loader is missing in the container"
+            )
         raise CommandNotFound(f"{args[0]}: no such file or directory in the container")
     raise CommandNotFound(f"executable file {args[0]!r} not found in $PATH")
 
@@ -725,7 +800,8 @@ def refuse_magic(path: str) -> None:
         fd = fs.openat2(libc.AT_FDCWD, path, fs.O_PATH, 0, fs.RESOLVE_NO_MAGICLINKS)
     except OSError as error:
         if error.errno == errno.ELOOP and os.path.exists(path):
-            raise CommandNotExecutable(f"{path}: leads through a link of /proc to a file of the host") from None
+            raise CommandNotExecutable(
+                f"{path}: leads through a link of /proc to a file of the host"
+            ) from None
         return
     os.close(fd)
-

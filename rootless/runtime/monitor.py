@@ -191,7 +191,10 @@ class Monitor:
                 if len(self.streams) == before and fd in self.handlers and not self._has_input(fd):
                     self._end_stream(fd)
         return any(
-            sink.pending is not None for client in self.clients for sink in client.sinks.values() if not sink.broken
+            sink.pending is not None
+            for client in self.clients
+            for sink in client.sinks.values()
+            if not sink.broken
         ) or bool(self.streams)
 
     @staticmethod
@@ -242,7 +245,9 @@ class Monitor:
         if len(data) == _CHUNK and fd not in self.pipe_full and not self.terminal:
             self.pipe_full.add(fd)
             try:
-                fcntl.fcntl(fd, 1031, _LARGE_PIPE)  # F_SETPIPE_SZ: only for those who fill it, the user's sum is limited
+                fcntl.fcntl(
+                    fd, 1031, _LARGE_PIPE
+                )  # F_SETPIPE_SZ: only for those who fill it, the user's sum is limited
             except OSError:
                 pass
         stream = self.streams[fd]
@@ -320,7 +325,10 @@ class Monitor:
     def attach(self, client: Client, flags: int, fds: list[int]) -> None:
         """Write the container's output to a client's descriptors from now on, and hand it the input's."""
         if len(fds) == 2:
-            for stream, fd, wanted in ((STDOUT, fds[0], attach.WITH_STDOUT), (STDERR, fds[1], attach.WITH_STDERR)):
+            for stream, fd, wanted in (
+                (STDOUT, fds[0], attach.WITH_STDOUT),
+                (STDERR, fds[1], attach.WITH_STDERR),
+            ):
                 if flags & wanted:
                     client.sinks[stream] = Sink(fd)
                 else:
@@ -404,4 +412,3 @@ def leave_session(*, keep_streams: bool = False) -> None:
         os.dup2(null, number, inheritable=True)
     if null > 2:
         os.close(null)
-

@@ -19,7 +19,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_RO, _NOSUID, _NODEV, _NOEXEC = (m.MOUNT_ATTR_RDONLY, m.MOUNT_ATTR_NOSUID, m.MOUNT_ATTR_NODEV, m.MOUNT_ATTR_NOEXEC)
+_RO, _NOSUID, _NODEV, _NOEXEC = (
+    m.MOUNT_ATTR_RDONLY,
+    m.MOUNT_ATTR_NOSUID,
+    m.MOUNT_ATTR_NODEV,
+    m.MOUNT_ATTR_NOEXEC,
+)
 
 # option → (attributes to set, attributes to clear)
 _ATTRIBUTES = {
@@ -215,13 +220,17 @@ def check_destination(destination: str) -> None:
     """Refuse mounts over /proc, which would let a container deceive who reads it (security case 6)."""
     clean = clean_path(destination)
     if clean.startswith("/proc/") and clean not in _ALLOWED_IN_PROC:
-        raise SetupError(f"mount at {destination}: nothing may be mounted below /proc", stage="mount")
+        raise SetupError(
+            f"mount at {destination}: nothing may be mounted below /proc", stage="mount"
+        )
 
 
 def check_proc(fd: int) -> None:
     """Refuse anything but a proc file system at /proc."""
     if fs.fd_fs_type(fd) != fs.PROC_SUPER_MAGIC:
-        raise SetupError("mount at /proc: only a proc file system may be mounted there", stage="mount")
+        raise SetupError(
+            "mount at /proc: only a proc file system may be mounted there", stage="mount"
+        )
 
 
 def clean_path(path: str) -> str:
@@ -235,10 +244,18 @@ def open_target(root: int, destination: str, *, directory: bool) -> int:
     if clean in ("/proc", "/sys"):
         # CVE-2019-19921 and its kin: a link in the place of /proc or /sys.
         try:
-            return fs.openat2(root, clean[1:], fs.O_PATH | os.O_DIRECTORY, 0, fs.RESOLVE_NO_SYMLINKS | fs.RESOLVE_BENEATH)
+            return fs.openat2(
+                root,
+                clean[1:],
+                fs.O_PATH | os.O_DIRECTORY,
+                0,
+                fs.RESOLVE_NO_SYMLINKS | fs.RESOLVE_BENEATH,
+            )
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                raise SetupError(f"{clean} must be mounted on ordinary directory", stage="mount") from error
+                raise SetupError(
+                    f"{clean} must be mounted on ordinary directory", stage="mount"
+                ) from error
             if error.errno != errno.ENOENT:
                 raise
     try:
@@ -251,7 +268,14 @@ def open_target(root: int, destination: str, *, directory: bool) -> int:
     try:
         name = os.path.basename(clean)
         try:
-            os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=parent))
+            os.close(
+                os.open(
+                    name,
+                    os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+                    0o644,
+                    dir_fd=parent,
+                )
+            )
         except FileExistsError as error:
             raise SetupError(f"{clean}: is a dangling link in the image", stage="mount") from error
         return fs.open_in_root(root, clean, fs.O_PATH | os.O_NOFOLLOW)
@@ -300,14 +324,22 @@ def copy_up(source: int, destination: int) -> None:
     _copy_tree(source, destination, destination, "", {})
 
 
-def _copy_tree(source: int, destination: int, top: int, prefix: str, links: dict[tuple[int, int], str]) -> None:
+def _copy_tree(
+    source: int, destination: int, top: int, prefix: str, links: dict[tuple[int, int], str]
+) -> None:
     for name in sorted(os.listdir(source)):
         status = os.stat(name, dir_fd=source, follow_symlinks=False)
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFDIR:
             os.mkdir(name, 0o700, dir_fd=destination)
-            below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
-            into = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=destination)
+            below = os.open(
+                name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source
+            )
+            into = os.open(
+                name,
+                os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC,
+                dir_fd=destination,
+            )
             try:
                 _copy_tree(below, into, top, f"{prefix}{name}/", links)
                 copy_attributes(below, into, status)
@@ -335,7 +367,10 @@ def _copy_file(source: int, destination: int, name: str, status: os.stat_result)
     reader = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
     try:
         writer = os.open(
-            name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=destination
+            name,
+            os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC,
+            0o600,
+            dir_fd=destination,
         )
         try:
             remaining = status.st_size

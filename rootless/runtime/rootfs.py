@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         def close(self) -> None:
             """In the parent, after init's end."""
 
+
 _FUSE_SUPER_MAGIC = 0x65735546  # statfs(2)
 
 
@@ -74,7 +75,16 @@ class OverlayRoot(PlainRoot):
     `volatile` leaves out syncing the upper folder's file system at unmount: for containers removed at their end.
     """
 
-    __slots__ = ("lowers", "upper", "work", "volatile", "_lower_fds", "_upper_fd", "_work_fd", "_folder_fd")
+    __slots__ = (
+        "lowers",
+        "upper",
+        "work",
+        "volatile",
+        "_lower_fds",
+        "_upper_fd",
+        "_work_fd",
+        "_folder_fd",
+    )
 
     def __init__(self, lowers: list[str], upper: str, work: str, *, volatile: bool = False) -> None:
         self.lowers = lowers  # the topmost first
@@ -101,7 +111,9 @@ class OverlayRoot(PlainRoot):
         if self.volatile:
             tail.append(("volatile", None))
         try:
-            return m.new_filesystem("overlay", [("source", "overlay"), *(("lowerdir+", one) for one in lowers), *tail])
+            return m.new_filesystem(
+                "overlay", [("source", "overlay"), *(("lowerdir+", one) for one in lowers), *tail]
+            )
         except OSError as error:
             # EINVAL: before Linux 6.7 there is no `lowerdir+`, and a `lowerdir` string holds 255 bytes only.
             if error.errno != errno.EINVAL:
@@ -110,7 +122,10 @@ class OverlayRoot(PlainRoot):
 
     def _mount_by_string(self, lowers: list[str], tail: list[tuple[str, str | None]]) -> int:
         options = ",".join(
-            ["lowerdir=" + ":".join(lowers), *(key if value is None else f"{key}={value}" for key, value in tail)]
+            [
+                "lowerdir=" + ":".join(lowers),
+                *(key if value is None else f"{key}={value}" for key, value in tail),
+            ]
         )
         os.fchdir(self._folder_fd)
         name = os.path.basename(self.upper)
@@ -138,7 +153,18 @@ class FuseOverlayRoot:
     on the disk as the namespace sees it, id to show, size) where they differ.
     """
 
-    __slots__ = ("lowers", "upper", "work", "target", "program", "uids", "gids", "pid", "_ours", "_theirs")
+    __slots__ = (
+        "lowers",
+        "upper",
+        "work",
+        "target",
+        "program",
+        "uids",
+        "gids",
+        "pid",
+        "_ours",
+        "_theirs",
+    )
 
     def __init__(
         self,
@@ -164,10 +190,15 @@ class FuseOverlayRoot:
         for path in (*self.lowers, self.upper, self.work):
             if any(c in path for c in ",:\\"):
                 raise SetupError(
-                    f"fuse-overlayfs cannot use {path}: a comma, colon or backslash in it", stage="root file system",
+                    f"fuse-overlayfs cannot use {path}: a comma, colon or backslash in it",
+                    stage="root file system",
                     hint="give --root a plain path",
                 )
-        words = [f"lowerdir={':'.join(self.lowers)}", f"upperdir={self.upper}", f"workdir={self.work}"]
+        words = [
+            f"lowerdir={':'.join(self.lowers)}",
+            f"upperdir={self.upper}",
+            f"workdir={self.work}",
+        ]
         for key, ranges in (("uidmapping", self.uids), ("gidmapping", self.gids)):
             if ranges:
                 words.append(f"{key}=" + ":".join(f"{a}:{b}:{c}" for a, b, c in ranges))
@@ -217,7 +248,11 @@ class FuseOverlayRoot:
         for fd, number in ((null, 0), (null, 1), (writes, 2)):
             os.dup2(fd, number)
         fs.close_range(3)
-        os.execve(self.program, ["fuse-overlayfs", "-f", "-o", options, self.target], {"PATH": "/usr/bin:/bin"})
+        os.execve(
+            self.program,
+            ["fuse-overlayfs", "-f", "-o", options, self.target],
+            {"PATH": "/usr/bin:/bin"},
+        )
 
     def _hand_over(self, reads: int) -> None:
         """Wait for the mount and send it to init; the program's end is the end of its standard error."""
@@ -232,10 +267,13 @@ class FuseOverlayRoot:
                     if not chunk:
                         words = "; ".join(said.decode("utf-8", "replace").split("\n")).strip("; ")
                         raise SetupError(
-                            f"fuse-overlayfs: {words or 'ended at its start'}", stage="root file system",
+                            f"fuse-overlayfs: {words or 'ended at its start'}",
+                            stage="root file system",
                             hint="is /dev/fuse there and open to this user?",
                         )
-            self._theirs.send(MOUNTED, fd=m.open_tree(libc.AT_FDCWD, self.target, m.OPEN_TREE_CLONE))
+            self._theirs.send(
+                MOUNTED, fd=m.open_tree(libc.AT_FDCWD, self.target, m.OPEN_TREE_CLONE)
+            )
         except BaseException as error:
             self._theirs.send(FAILED, encode_failure("root file system", error))
         finally:

@@ -43,7 +43,9 @@ class Channel:
 
     @classmethod
     def pair(cls) -> tuple[Channel, Channel]:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        ours, theirs = socket.socketpair(
+            socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
+        )
         return cls(ours), cls(theirs)
 
     def fileno(self) -> int:
@@ -95,11 +97,15 @@ def encode_failure(stage: str, error: BaseException) -> bytes:
             message = f"{shown}: {message}"
     else:
         message = f"{type(error).__name__}: {error}"
-    return "\0".join((stage, name, str(code), str(number), message, hint)).encode("utf-8", "surrogateescape")
+    return "\0".join((stage, name, str(code), str(number), message, hint)).encode(
+        "utf-8", "surrogateescape"
+    )
 
 
 def decode_failure(data: bytes) -> RootlessError:
-    stage, name, code, number, message, hint = data.decode("utf-8", "surrogateescape").split("\0", 5)
+    stage, name, code, number, message, hint = data.decode("utf-8", "surrogateescape").split(
+        "\0", 5
+    )
     if name == "CommandNotFound":
         return CommandNotFound(message, hint=hint)
     if name == "CommandNotExecutable":

@@ -34,9 +34,15 @@ def test_rename_to_its_own_name(rootless: Engine) -> None:
 @pytest.mark.parametrize(
     ("args", "error"),
     [
-        (("rename", "nosuch", "x"), 'no container with name or ID "nosuch" found: no such container'),
+        (
+            ("rename", "nosuch", "x"),
+            'no container with name or ID "nosuch" found: no such container',
+        ),
         (("rename", "one", "b@d"), "names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument"),
-        (("rename", "one", "../x"), "names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument"),
+        (
+            ("rename", "one", "../x"),
+            "names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid argument",
+        ),
         (("rename", "one"), "accepts 2 arg(s), received 1"),
         (("rename", "one", "two"), 'the container name "two" is already in use by '),
         (("init", "nosuch"), 'no container with name or ID "nosuch" found: no such container'),
@@ -88,7 +94,9 @@ def test_prune_leaves_what_runs(rootless: Engine) -> None:
 def test_prune_until(rootless: Engine) -> None:
     rootless.ok("create", "--name", "web", "host", "true")
     assert rootless.ok("container", "prune", "--force", "--filter", "until=1h") == ""
-    assert rootless.ok("container", "prune", "--force", "--filter", "until=2100-01-01T00:00:00Z") != ""
+    assert (
+        rootless.ok("container", "prune", "--force", "--filter", "until=2100-01-01T00:00:00Z") != ""
+    )
 
 
 def test_cleanup(rootless: Engine) -> None:

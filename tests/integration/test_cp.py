@@ -68,9 +68,19 @@ def root(tmp_path: Path) -> Path:
 OURS = {"CTR:/c/f dl": (0, "", frozenset({"-h/dl l nope", "+h/dl f cf|"}))}
 
 
-@pytest.mark.parametrize(("words", "code", "error", "changes"), cases(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("words", "code", "error", "changes"),
+    cases(),
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_as_recorded(
-    rootless: Engine, tmp_path: Path, root: Path, words: str, code: int, error: str, changes: frozenset[str]
+    rootless: Engine,
+    tmp_path: Path,
+    root: Path,
+    words: str,
+    code: int,
+    error: str,
+    changes: frozenset[str],
 ) -> None:
     code, error, changes = OURS.get(words, (code, error, changes))
     host = tmp_path / "h"
@@ -95,7 +105,9 @@ def test_as_recorded(
         (("d", "web:/c/f"), "destination must be a directory when copying a directory"),
     ],
 )
-def test_mistakes(rootless: Engine, tmp_path: Path, root: Path, words: tuple[str, ...], error: str) -> None:
+def test_mistakes(
+    rootless: Engine, tmp_path: Path, root: Path, words: tuple[str, ...], error: str
+) -> None:
     make_tree(tmp_path / "h", "h")
     rootless.ok("create", "--name", "web", "--rootfs", str(root), "true")
     assert rootless.fails("cp", *words, cwd=tmp_path / "h").splitlines()[0] == f"Error: {error}"
@@ -130,7 +142,19 @@ def test_between_containers(rootless: Engine, tmp_path: Path, root: Path) -> Non
 
 
 def test_running_and_stopped_show_the_same(rootless: Engine, tmp_path: Path) -> None:
-    rootless.ok("run", "-d", "--name", "web", "--network", "none", "-v", "data:/data", "host", "sleep", "100")
+    rootless.ok(
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "--network",
+        "none",
+        "-v",
+        "data:/data",
+        "host",
+        "sleep",
+        "100",
+    )
     (tmp_path / "f").write_text("text\n")
     for _ in ("running", "stopped"):
         rootless.ok("cp", str(tmp_path / "f"), "web:/data/f")
@@ -147,10 +171,24 @@ def test_running_and_stopped_show_the_same(rootless: Engine, tmp_path: Path) -> 
 
 def test_files_belong_to_the_containers_user(rootless: Engine, tmp_path: Path) -> None:
     (tmp_path / "f").write_text("x")
-    rootless.ok("run", "-d", "--name", "web", "--network", "none", "--user", "daemon", "host", "sleep", "100")
+    rootless.ok(
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "--network",
+        "none",
+        "--user",
+        "daemon",
+        "host",
+        "sleep",
+        "100",
+    )
     rootless.ok("cp", str(tmp_path / "f"), "web:/tmp/given")
     rootless.ok("cp", "--archive=false", str(tmp_path / "f"), "web:/tmp/kept")
-    assert rootless.ok("exec", "web", "stat", "-c", "%u:%g %n", "/tmp/given", "/tmp/kept").splitlines() == [
+    assert rootless.ok(
+        "exec", "web", "stat", "-c", "%u:%g %n", "/tmp/given", "/tmp/kept"
+    ).splitlines() == [
         "1:1 /tmp/given",
         "0:0 /tmp/kept",
     ]
@@ -182,7 +220,10 @@ def test_streams(rootless: Engine, tmp_path: Path, root: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
         assert archive.getnames() == ["d", "d/sub", "d/sub/y", "d/x"]
         assert {member.uid for member in archive.getmembers()} == {os.getuid()}
-    for packed in (raw, subprocess.run(["gzip"], input=raw, capture_output=True, check=True).stdout):
+    for packed in (
+        raw,
+        subprocess.run(["gzip"], input=raw, capture_output=True, check=True).stdout,
+    ):
         rootless.ok("cp", "-", "web:/c/e", input=packed)
         assert (root / "c/e/d/sub/y").read_text() == "cy\n"
     assert "tar header" in rootless.fails("cp", "-", "web:/c/e", input=b"no archive" * 100)
@@ -204,7 +245,11 @@ def test_case_13_links_lead_nowhere_outside(rootless: Engine, tmp_path: Path, ro
     """Absolute, climbing and magic links are resolved inside the container, on the way in and out."""
     secret = tmp_path / "secret"
     secret.write_text("host\n")
-    links = {"one": str(secret), "two": f"../../../../../../..{secret}", "three": "/proc/self/root" + str(secret)}
+    links = {
+        "one": str(secret),
+        "two": f"../../../../../../..{secret}",
+        "three": "/proc/self/root" + str(secret),
+    }
     for name, target in links.items():
         (root / "c" / name).symlink_to(target)
     (root / "c/out").symlink_to(tmp_path)
@@ -221,7 +266,12 @@ def test_case_13_links_lead_nowhere_outside(rootless: Engine, tmp_path: Path, ro
 def test_case_13_magic_links_of_a_running_one(rootless: Engine, tmp_path: Path) -> None:
     (tmp_path / "f").write_text("evil\n")
     rootless.ok("run", "-d", "--name", "web", "--network", "none", "host", "sleep", "100")
-    for path in ("/proc/self/root/etc/hostname", "/proc/1/root/etc/passwd", "/proc/self/exe", "/proc/1/cwd/x"):
+    for path in (
+        "/proc/self/root/etc/hostname",
+        "/proc/1/root/etc/passwd",
+        "/proc/self/exe",
+        "/proc/1/cwd/x",
+    ):
         rootless.fails("cp", f"web:{path}", str(tmp_path / "copy"))
         rootless.fails("cp", str(tmp_path / "f"), f"web:{path}")
     assert not (tmp_path / "copy").exists()
@@ -286,7 +336,16 @@ def test_case_13_swapping_loop(rootless: Engine, tmp_path: Path) -> None:
         "print('go', flush=True)", "open('/mnt/ready', 'w').close()"
     )
     rootless.ok(
-        *("run", "-d", "--name", "web", "--network", "none", "-v", f"{tmp_path / 'ready'}:/mnt/ready"),
+        *(
+            "run",
+            "-d",
+            "--name",
+            "web",
+            "--network",
+            "none",
+            "-v",
+            f"{tmp_path / 'ready'}:/mnt/ready",
+        ),
         *("host", "python3", "-c", program),
     )
     (tmp_path / "ready").read_bytes()

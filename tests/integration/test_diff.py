@@ -16,7 +16,9 @@ CHANGE = "echo x > /new; mkdir /d; echo y > /d/f; rm /etc/passwd; echo z >> /etc
 
 
 def changed(rootless: Engine) -> None:
-    assert rootless("run", "--name", "web", "--network", "none", "host", "sh", "-c", CHANGE).code == 0
+    assert (
+        rootless("run", "--name", "web", "--network", "none", "host", "sh", "-c", CHANGE).code == 0
+    )
 
 
 def test_diff(rootless: Engine) -> None:
@@ -51,7 +53,10 @@ def test_diff_against_another(rootless: Engine) -> None:
     ("args", "error"),
     [
         (("diff", "nosuch"), "nosuch not found: layer not known"),
-        (("container", "diff", "nosuch"), 'no container with name or ID "nosuch" found: no such container'),
+        (
+            ("container", "diff", "nosuch"),
+            'no container with name or ID "nosuch" found: no such container',
+        ),
         (("diff", "--format", "foo", "x"), "only supported value for '--format' is 'json'"),
         (("export", "nosuch"), 'no container with name or ID "nosuch" found: no such container'),
         (("export", "-o", "/nosuch/x", "web"), "open /nosuch/x: no such file or directory"),
@@ -88,7 +93,10 @@ def test_case_14_links_are_exported_as_links(rootless: Engine, tmp_path: Path) -
     os.symlink(tmp_path, tmp_path / "root/d")
     rootless.ok("create", "--name", "web", "--rootfs", str(tmp_path / "root"), "true")
     with tarfile.open(fileobj=io.BytesIO(rootless("export", "web").raw_out)) as archive:
-        assert sorted((one.name, one.issym()) for one in archive.getmembers()) == [("d", True), ("l", True)]
+        assert sorted((one.name, one.issym()) for one in archive.getmembers()) == [
+            ("d", True),
+            ("l", True),
+        ]
 
 
 def test_export_into_a_closed_pipe(rootless: Engine) -> None:

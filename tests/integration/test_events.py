@@ -18,21 +18,37 @@ def log(rootless: Engine, *args: str) -> list[str]:
 
 
 def test_a_life(fresh: Engine) -> None:
-    identity = fresh.ok("create", "--name", "web", "--label", "a=b", "--network", "none", "host", "false")
+    identity = fresh.ok(
+        "create", "--name", "web", "--label", "a=b", "--network", "none", "host", "false"
+    )
     assert fresh("start", "--attach", "web").code == 1
     fresh.ok("rename", "web", "old")
     fresh.ok("rm", "old")
     statuses = log(fresh, "--filter", "type=container", "--format", "{{.Status}}")
     assert statuses == ["create", "start", "died", "cleanup", "rename", "remove"]
     line = log(fresh, "--filter", "event=create", "--filter", "container=web")[0]
-    assert line.endswith(f" +0000 UTC container create {identity} (image=localhost/host:latest, name=web, a=b)") or (
-        f" container create {identity} (image=localhost/host:latest, name=web, a=b)" in line
-    )
+    assert line.endswith(
+        f" +0000 UTC container create {identity} (image=localhost/host:latest, name=web, a=b)"
+    ) or (f" container create {identity} (image=localhost/host:latest, name=web, a=b)" in line)
     short = log(fresh, "--filter", "event=create", "--no-trunc=false", "--filter", "label=a=b")[0]
     assert f" create {identity[:12]} (" in short
     died = json.loads(log(fresh, "--filter", "event=die", "--format", "json")[0])
-    assert died["ContainerExitCode"] == 1 and died["ID"] == identity and died["Attributes"] == {"a": "b"}
-    assert list(died) == ["ContainerExitCode", "ID", "Image", "Name", "Status", "time", "timeNano", "Type", "Attributes"]
+    assert (
+        died["ContainerExitCode"] == 1
+        and died["ID"] == identity
+        and died["Attributes"] == {"a": "b"}
+    )
+    assert list(died) == [
+        "ContainerExitCode",
+        "ID",
+        "Image",
+        "Name",
+        "Status",
+        "time",
+        "timeNano",
+        "Type",
+        "Attributes",
+    ]
 
 
 def test_times(fresh: Engine) -> None:
@@ -42,7 +58,10 @@ def test_times(fresh: Engine) -> None:
     assert len(log(fresh, "--until", "1h", "--filter", "event=create")) == 1
     assert log(fresh, "--since", "2100-01-01T00:00:00Z") == []
     # A time that has passed ends the stream by itself.
-    assert fresh.ok("events", "--until", "0s", "--filter", "event=create", "--format", "{{.Name}}") == "web"
+    assert (
+        fresh.ok("events", "--until", "0s", "--filter", "event=create", "--format", "{{.Name}}")
+        == "web"
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,9 +124,12 @@ def cpu_ticks(pid: int) -> int:
 
 
 def entry(name: str, second: int = 0) -> bytes:
-    return b'{"Name":"%s","Status":"create","Time":"2026-01-01T00:00:%02dZ","Type":"container","ID":"12ab"}\n' % (
-        name.encode(),
-        second,
+    return (
+        b'{"Name":"%s","Status":"create","Time":"2026-01-01T00:00:%02dZ","Type":"container","ID":"12ab"}\n'
+        % (
+            name.encode(),
+            second,
+        )
     )
 
 
@@ -126,7 +148,13 @@ def test_a_full_log_is_read_to_its_end_before_the_next(tmp_path: Path) -> None:
 
 
 def test_filters() -> None:
-    event = {"Name": "web", "ID": "12ab", "Type": "container", "Status": "died", "Attributes": {"a": "b"}}
+    event = {
+        "Name": "web",
+        "ID": "12ab",
+        "Type": "container",
+        "Status": "died",
+        "Attributes": {"a": "b"},
+    }
     for words, fits in (
         (["container=web"], True),
         (["container=12"], True),

@@ -64,13 +64,38 @@ def test_running_pid_is_inits(rootless: Engine) -> None:
 
 def test_options_are_shown(rootless: Engine) -> None:
     rootless.ok(
-        *("create", "--name", "web", "-v", "/tmp:/mnt:ro", "--tmpfs", "/tt", "--label", "a=b", "-p", "18080:80"),
-        *("-e", "X=1", "--cap-add", "NET_ADMIN", "--cap-drop", "KILL", "--stop-signal", "USR1", "--read-only"),
+        *(
+            "create",
+            "--name",
+            "web",
+            "-v",
+            "/tmp:/mnt:ro",
+            "--tmpfs",
+            "/tt",
+            "--label",
+            "a=b",
+            "-p",
+            "18080:80",
+        ),
+        *(
+            "-e",
+            "X=1",
+            "--cap-add",
+            "NET_ADMIN",
+            "--cap-drop",
+            "KILL",
+            "--stop-signal",
+            "USR1",
+            "--read-only",
+        ),
         *("--ulimit", "core=0:0", "--entrypoint", "/bin/echo", "host", "hi", "there"),
     )
     found = rootless.inspect("web")
     assert (found["Path"], found["Args"]) == ("/bin/echo", ["hi", "there"])
-    assert found["Config"]["Entrypoint"] == ["/bin/echo"] and found["Config"]["Cmd"] == ["hi", "there"]
+    assert found["Config"]["Entrypoint"] == ["/bin/echo"] and found["Config"]["Cmd"] == [
+        "hi",
+        "there",
+    ]
     assert found["Config"]["Labels"] == {"a": "b"} and "X=1" in found["Config"]["Env"]
     assert found["Config"]["StopSignal"] == "SIGUSR1"
     assert found["Config"]["CreateCommand"][:4] == ["rootless", "create", "--name", "web"]
@@ -109,7 +134,10 @@ def test_options_are_shown(rootless: Engine) -> None:
         ("{{.State.StartedAt.IsZero}}", "true"),
         ("{{json .State.StartedAt}}", '"0001-01-01T00:00:00Z"'),
         ("{{json .HostConfig.RestartPolicy}}", '{"Name":"no","MaximumRetryCount":0}'),
-        ("{{.HostConfig.CapAdd}}{{.HostConfig.VolumesFrom}}{{.HostConfig.CgroupConf}}", "[][]map[]"),
+        (
+            "{{.HostConfig.CapAdd}}{{.HostConfig.VolumesFrom}}{{.HostConfig.CgroupConf}}",
+            "[][]map[]",
+        ),
         ("{{range .Mounts}}{{.Src}}:{{.Dst}}{{end}}", "/tmp:/mnt"),
         ("table {{.Name}}", "web"),
         ("{{if .State.Running}}up{{else}}down{{end}}", "down"),
@@ -124,12 +152,24 @@ def test_id_by_both_names_and_created_in_seconds(rootless: Engine) -> None:
     identity = rootless.ok("create", "--name", "web", "host", "true")
     assert rootless.ok("inspect", "-f", "{{.Id}} {{.ID}}", "web") == f"{identity} {identity}"
     seconds = int(rootless.ok("inspect", "-f", "{{.Created.Unix}}", "web"))
-    assert rootless.ok("inspect", "-f", '{{.Created.UTC.Format "2006-01-02"}}', "web").startswith("20")
+    assert rootless.ok("inspect", "-f", '{{.Created.UTC.Format "2006-01-02"}}', "web").startswith(
+        "20"
+    )
     assert seconds > 1_700_000_000
 
 
 def test_size(rootless: Engine) -> None:
-    rootless.ok("run", "--name", "web", "--network", "none", "host", "sh", "-c", "head -c 5000 /dev/zero > /root/f")
+    rootless.ok(
+        "run",
+        "--name",
+        "web",
+        "--network",
+        "none",
+        "host",
+        "sh",
+        "-c",
+        "head -c 5000 /dev/zero > /root/f",
+    )
     found = json.loads(rootless.ok("container", "inspect", "--size", "web"))
     assert found[0]["SizeRw"] >= 5000
     assert found[0]["SizeRootFs"] >= found[0]["SizeRw"]
@@ -153,7 +193,10 @@ def test_size(rootless: Engine) -> None:
             ("inspect", "--type", "foo", "web"),
             'Error: invalid type "foo": must be "image", "container", "pod", "network", "volume", or "all"',
         ),
-        (("inspect", "--type", "image", "--size", "x"), 'Error: size is not supported for type "image"'),
+        (
+            ("inspect", "--type", "image", "--size", "x"),
+            'Error: size is not supported for type "image"',
+        ),
         (
             ("inspect", "--format", "{{.Foo}}", "web"),
             'Error: template: inspect:1:13: executing "inspect" at <.Foo>: '

@@ -69,7 +69,9 @@ def test_detach_and_attach(rootless: Engine) -> None:
 
 def test_exec_terminal_and_detach(rootless: Engine) -> None:
     rootless.ok("run", "--detach", "--name", "box", "--network", "none", "host", "sleep", "1000")
-    with Terminal(rootless.popen, "exec", "-it", "box", "sh", "-c", "tty; stty size; exit 4") as terminal:
+    with Terminal(
+        rootless.popen, "exec", "-it", "box", "sh", "-c", "tty; stty size; exit 4"
+    ) as terminal:
         terminal.until("/dev/pts/0")
         terminal.until("40 100")
         assert terminal.wait() == 4
@@ -101,7 +103,12 @@ def test_start_attached(rootless: Engine) -> None:
 
 def test_no_terminal_at_hand(rootless: Engine) -> None:
     """`-t` works where standard streams are no terminal: output comes through one all the same."""
-    assert rootless.ok("run", "--rm", "--tty", "--network", "none", "host", "sh", "-c", "test -t 1 && echo tty").rstrip("\r") == "tty"
+    assert (
+        rootless.ok(
+            "run", "--rm", "--tty", "--network", "none", "host", "sh", "-c", "test -t 1 && echo tty"
+        ).rstrip("\r")
+        == "tty"
+    )
 
 
 def test_hang_up_leaves_the_container(rootless: Engine) -> None:

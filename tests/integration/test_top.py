@@ -38,7 +38,9 @@ def test_ids_of_both_sides(rootless: Engine) -> None:
     status = dict(
         line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
     )
-    rows = [line.split() for line in rootless.ok("top", "web", "pid,ppid,uid,huid", "hpid").splitlines()]
+    rows = [
+        line.split() for line in rootless.ok("top", "web", "pid,ppid,uid,huid", "hpid").splitlines()
+    ]
     assert rows[1] == ["1", "0", "1", status["Uid"].split()[0], str(pid)]
     assert rows[2][:3] == ["2", "1", "1"]
 
@@ -46,7 +48,15 @@ def test_ids_of_both_sides(rootless: Engine) -> None:
 def started_when_ready(rootless: Engine, folder: Path, command: str) -> None:
     """Run a command that goes to sleep when it is done; returns then."""
     os.mkfifo(folder / "ready")
-    started(rootless, "-v", f"{folder}:/mnt", "host", "sh", "-c", f"{command}; echo > /mnt/ready; exec sleep 77")
+    started(
+        rootless,
+        "-v",
+        f"{folder}:/mnt",
+        "host",
+        "sh",
+        "-c",
+        f"{command}; echo > /mnt/ready; exec sleep 77",
+    )
     (folder / "ready").read_bytes()
 
 
@@ -73,7 +83,19 @@ def test_case_11_ps_of_the_image_never_runs(rootless: Engine, tmp_path: Path) ->
     evil = tmp_path / "bin/ps"
     evil.write_text("#!/bin/sh\necho evil > /tmp/ran\n")
     evil.chmod(0o755)
-    rootless.ok("run", "-d", "--name", "web", "--network", "none", "--rootfs", str(tmp_path), "/bin/sh", "-c", "sleep 55")
+    rootless.ok(
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "--network",
+        "none",
+        "--rootfs",
+        str(tmp_path),
+        "/bin/sh",
+        "-c",
+        "sleep 55",
+    )
     for args in ((), ("-ef",), ("aux",), ("-eo", "pid,args"), ("pid", "args")):
         rootless("top", "web", *args)
     assert not (tmp_path / "tmp/ran").exists()
@@ -83,7 +105,9 @@ def test_case_11_ps_of_the_image_never_runs(rootless: Engine, tmp_path: Path) ->
 def test_states(rootless: Engine) -> None:
     rootless.ok("create", "--name", "web", "host", "true")
     assert rootless.fails("top", "web") == "Error: top can only be used on running containers\n"
-    assert rootless.fails("top") == "Error: you must provide the name or id of a running container\n"
+    assert (
+        rootless.fails("top") == "Error: you must provide the name or id of a running container\n"
+    )
     assert rootless.fails("top", "nosuch").startswith(
         'Error: unable to look up requested container: no container with name or ID "nosuch" found: no such container'
     )
@@ -102,7 +126,11 @@ def test_control_characters_stay_in_their_cell(rootless: Engine) -> None:
 
 def test_descriptor_words() -> None:
     assert parse_descriptors(["pid,args", "%C"]) == ["pid", "args", "pcpu"]
-    assert parse_descriptors(["-eo", "user,pid"]) == parse_descriptors(["-ouser,pid"]) == ["user", "pid"]
+    assert (
+        parse_descriptors(["-eo", "user,pid"])
+        == parse_descriptors(["-ouser,pid"])
+        == ["user", "pid"]
+    )
     assert len(parse_descriptors([])) == 8
     for words in (["-ef"], ["foo"], ["PID"], ["-o"]):
         with pytest.raises(RootlessError):

@@ -21,7 +21,9 @@ def test_a_restart_policy_holds_for_the_container_that_runs(rootless: Engine) ->
     rootless.ok("update", "--restart", "on-failure:2", "web")
     policy = rootless.inspect("web")["HostConfig"]["RestartPolicy"]
     assert policy == {"Name": "on-failure", "MaximumRetryCount": 2}
-    os.kill(rootless.inspect("web")["State"]["Pid"], signal.SIGKILL)  # a death that nobody asked for
+    os.kill(
+        rootless.inspect("web")["State"]["Pid"], signal.SIGKILL
+    )  # a death that nobody asked for
     deadline = time.monotonic() + 30
     while rootless.inspect("web")["RestartCount"] < 1:
         assert time.monotonic() < deadline

@@ -18,9 +18,13 @@ pytestmark = pytest.mark.needs("userns", "overlay", "busybox")
 NONE = ("--network", "none")
 
 
-def load(engine: Engine, folder: Path, name: str, more: list[images.Entry], **settings: object) -> str:
+def load(
+    engine: Engine, folder: Path, name: str, more: list[images.Entry], **settings: object
+) -> str:
     """An image of busybox with some hostile entries on top."""
-    archive = images.busybox_archive(folder / f"{name}.tar", f"localhost/{name}:latest", more=more, **settings)
+    archive = images.busybox_archive(
+        folder / f"{name}.tar", f"localhost/{name}:latest", more=more, **settings
+    )
     engine.ok("load", "--input", str(archive))
     return f"localhost/{name}:latest"
 
@@ -57,7 +61,9 @@ def test_case_01_03_who_joins_shows_nothing_of_the_host(rootless: Engine, tmp_pa
     )
     name = load(rootless, tmp_path, "watch", [])
     before = digest(interpreter())
-    rootless.ok("run", "--detach", "--name", "w", "--cap-add", "SYS_PTRACE", *NONE, name, "sh", "-c", script)
+    rootless.ok(
+        "run", "--detach", "--name", "w", "--cap-add", "SYS_PTRACE", *NONE, name, "sh", "-c", script
+    )
     for _ in range(15):
         rootless.ok("exec", "w", "true", env={"HOST_SECRET": "hunter2"})
     rootless.ok("kill", "--signal", "TERM", "w")
@@ -77,13 +83,28 @@ def test_case_02_working_directory_outside(rootless: Engine, tmp_path: Path, how
     for number in (*range(3, 16), 20, 30):
         place = f"/proc/self/fd/{number}"
         if how == "workdir":
-            result = rootless("run", "--rm", "--workdir", place, *NONE, "host", "cat", "../../../../etc/machine-id")
+            result = rootless(
+                "run",
+                "--rm",
+                "--workdir",
+                place,
+                *NONE,
+                "host",
+                "cat",
+                "../../../../etc/machine-id",
+            )
         elif how == "exec":
             result = rootless("exec", "--workdir", place, "c", "cat", "../../../../etc/machine-id")
         else:
             name = load(rootless, tmp_path, f"wd{number}", [], WorkingDir=place)
-            result = rootless("run", "--rm", *NONE, name, "sh", "-c", "pwd -P; cat ../../../../etc/machine-id")
-        own = Path("/etc/machine-id").read_text().strip() if Path("/etc/machine-id").exists() else "none here"
+            result = rootless(
+                "run", "--rm", *NONE, name, "sh", "-c", "pwd -P; cat ../../../../etc/machine-id"
+            )
+        own = (
+            Path("/etc/machine-id").read_text().strip()
+            if Path("/etc/machine-id").exists()
+            else "none here"
+        )
         assert own not in result.out or not own
         assert "Traceback" not in result.err
 
@@ -109,8 +130,15 @@ def test_case_05_07_console_and_dev_are_links(rootless: Engine, tmp_path: Path, 
     target = tmp_path / "target"
     target.mkdir()
     (target / "console").write_text("kept")
-    name = load(rootless, tmp_path, "con" + entry.replace("/", ""), [images.symlink(entry, str(target / "console") if "console" in entry else str(target))])
-    result = rootless("run", "--rm", "--tty", *NONE, name, "sh", "-c", "tty; echo over > /dev/console")
+    name = load(
+        rootless,
+        tmp_path,
+        "con" + entry.replace("/", ""),
+        [images.symlink(entry, str(target / "console") if "console" in entry else str(target))],
+    )
+    result = rootless(
+        "run", "--rm", "--tty", *NONE, name, "sh", "-c", "tty; echo over > /dev/console"
+    )
     assert "Traceback" not in result.err
     assert sorted(path.name for path in target.iterdir()) == ["console"]
     assert (target / "console").read_text() == "kept"
@@ -118,8 +146,15 @@ def test_case_05_07_console_and_dev_are_links(rootless: Engine, tmp_path: Path, 
 
 @pytest.mark.parametrize("entry", ["proc", "sys"])
 def test_case_06_proc_and_sys_are_links(rootless: Engine, tmp_path: Path, entry: str) -> None:
-    name = load(rootless, tmp_path, f"link{entry}", [images.folder("fake", 0o777), images.symlink(entry, "/fake")])
-    assert "must be mounted on ordinary directory" in rootless.fails("run", "--rm", *NONE, name, "true")
+    name = load(
+        rootless,
+        tmp_path,
+        f"link{entry}",
+        [images.folder("fake", 0o777), images.symlink(entry, "/fake")],
+    )
+    assert "must be mounted on ordinary directory" in rootless.fails(
+        "run", "--rm", *NONE, name, "true"
+    )
 
 
 def test_case_06_mounts_over_proc(rootless: Engine, tmp_path: Path) -> None:
@@ -130,13 +165,19 @@ def test_case_06_mounts_over_proc(rootless: Engine, tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("target", ["/etc/hosts", "/etc/resolv.conf", "/run/.containerenv", "/etc/hostname"])
-def test_case_17_default_mounts_follow_no_link_out(rootless: Engine, tmp_path: Path, target: str) -> None:
+@pytest.mark.parametrize(
+    "target", ["/etc/hosts", "/etc/resolv.conf", "/run/.containerenv", "/etc/hostname"]
+)
+def test_case_17_default_mounts_follow_no_link_out(
+    rootless: Engine, tmp_path: Path, target: str
+) -> None:
     """The folder of a default mount is a link of the image to one of the host's: it is resolved inside."""
     outside = tmp_path / "outside"
     outside.mkdir()
     top = target.split("/")[1]
-    name = load(rootless, tmp_path, f"def{top}", [images.symlink(top, f"../../../../../../..{outside}")])
+    name = load(
+        rootless, tmp_path, f"def{top}", [images.symlink(top, f"../../../../../../..{outside}")]
+    )
     rootless("run", "--rm", name, "true")
     assert list(outside.iterdir()) == []
 
@@ -160,17 +201,40 @@ def test_case_12_nothing_of_the_image_is_loaded(rootless: Engine, tmp_path: Path
     bait = "#!/bin/sh\ntouch /caught\n"
     entries = [
         images.file(path, bait, mode=0o755)
-        for path in ("bin/unpigz", "bin/gzip", "bin/newuidmap", "usr/bin/pasta", "bin/ps", "sbin/ldconfig")
+        for path in (
+            "bin/unpigz",
+            "bin/gzip",
+            "bin/newuidmap",
+            "usr/bin/pasta",
+            "bin/ps",
+            "sbin/ldconfig",
+        )
     ]
     python = f"python{sys.version_info.major}.{sys.version_info.minor}"
     code = "open('/caught', 'w').close()\n"
     entries += [
         images.file(f"usr/lib/{python}/{module}", code)
-        for module in ("encodings/__init__.py", "encodings/idna.py", "site.py", "os.py", "pwd.py", "rootless/__init__.py")
+        for module in (
+            "encodings/__init__.py",
+            "encodings/idna.py",
+            "site.py",
+            "os.py",
+            "pwd.py",
+            "rootless/__init__.py",
+        )
     ]
-    entries += [images.file(f"lib/{name}", b"\x7fELF not really") for name in ("libnss_files.so.2", "libc.so.6", "libseccomp.so.2")]
+    entries += [
+        images.file(f"lib/{name}", b"\x7fELF not really")
+        for name in ("libnss_files.so.2", "libc.so.6", "libseccomp.so.2")
+    ]
     name = load(rootless, tmp_path, "planted", entries)
-    for words in (("--user", "app"), ("--user", "1000:wheel"), ("--tty",), ("--workdir", "/new/folder"), ()):
+    for words in (
+        ("--user", "app"),
+        ("--user", "1000:wheel"),
+        ("--tty",),
+        ("--workdir", "/new/folder"),
+        (),
+    ):
         result = rootless("run", "--rm", *NONE, *words, name, "ls", "/")
         assert "caught" not in result.out, result
     rootless.ok("run", "--detach", "--name", "c", *NONE, name, "sleep", "1000")
@@ -192,7 +256,7 @@ def test_case_43_the_hosts_loopback_is_out_of_reach(rootless: Engine) -> None:
         port = int(server.stdout.readline().split(b"port ")[1].split()[0])
         script = (
             f"for a in 127.0.0.1 $(ip route show default | cut -d' ' -f3) host.containers.internal; do"
-            f" timeout 2 bash -c \"exec 3<>/dev/tcp/$a/{port}\" 2>/dev/null && echo reached $a; done; true"
+            f' timeout 2 bash -c "exec 3<>/dev/tcp/$a/{port}" 2>/dev/null && echo reached $a; done; true'
         )
         assert "reached" not in rootless.ok("run", "--rm", "host", "bash", "-c", script)
     finally:
