@@ -150,8 +150,7 @@ class Guest:
             except BaseException as error:
                 _tell(theirs, error)
 
-        child = fork_in_userns(self.idmap, body, prepare=prepare)
-        root.start(child.pid)
+        child = fork_in_userns(self.idmap, body, prepare=prepare, mapped=root.start)
         os.close(host_proc)
         return child.pid
 
@@ -361,6 +360,12 @@ def user_of(engine: Engine, record: dict[str, Any]) -> str:
     from rootless.container.facts import image_of
 
     options = CreateOptions.from_json(record["options"])
+    if options.userns.startswith("keep-id") and not options.user:
+        from rootless.container.userns import keep_ids
+
+        kept = keep_ids(options, os.geteuid(), os.getegid())
+        if kept is not None:
+            return f"{kept[0]}:{kept[1]}"
     return options.user or image_of(engine, record)[1].get("User") or ""
 
 

@@ -139,11 +139,14 @@ def fork_in_userns(
     *,
     flags: int = CLONE_NEWNS,
     prepare: Callable[[], object] | None = None,
+    mapped: Callable[[int], object] | None = None,
 ) -> Child:
     """Run `body` in a forked child that is root of a new user namespace (and of the namespaces in `flags`).
 
     `prepare` comes before it, when the namespaces are there but the ids are still the caller's: for opening what the
-    namespace's root may not reach. Raises SetupError where the host forbids it. The child dies with its parent.
+    namespace's root may not reach. `mapped` is called here with the child's pid, once its ids are mapped and before it
+    takes them, after which its namespaces could not be opened any more. Raises SetupError where the host forbids it. The
+    child dies with its parent.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     parent = os.getpid()
@@ -181,6 +184,8 @@ def fork_in_userns(
                 else RootlessError("helper in the user namespace died at its start")
             )
         write_id_maps(pid, idmap)
+        if mapped is not None:
+            mapped(pid)
         ours.send(b"mapped")
     except BaseException:
         ours.close()

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,40 @@ def test_files_belong_to_the_containers_user(rootless: Engine, tmp_path: Path) -
     ]
     rootless.ok("cp", "web:/tmp/given", str(tmp_path / "back"))
     assert (tmp_path / "back").stat().st_uid == os.getuid()
+
+
+@pytest.mark.needs("subids")
+def test_keep_id_gives_files_to_the_caller(rootless: Engine, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    rootless.ok(
+        *("run", "-d", "--name", "web", "--network", "none", "--userns", "keep-id", "host", "sleep", "100")
+    )
+    for turn in ("running", "stopped"):
+        rootless.ok("cp", str(tmp_path / "f"), f"web:/tmp/{turn}")
+        rootless.ok("cp", f"web:/tmp/{turn}", str(tmp_path / turn))
+        rootless.ok("stop", "-t", "0", "web")
+    rootless.ok("start", "web")
+    owners = rootless.ok("exec", "web", "stat", "-c", "%u", "/tmp/running", "/tmp/stopped").splitlines()
+    assert owners == [str(os.getuid())] * 2
+
+
+def test_nothing_is_left_of_a_killed_copy(rootless: Engine, tmp_path: Path) -> None:
+    """The helpers inside die with the command."""
+    rootless.ok("run", "-d", "--name", "web", "--network", "none", "host", "sleep", "100")
+    before = set(rootless.processes())
+    reader, writer = os.pipe()
+    process = rootless.popen("cp", "-", "web:/root", stdin=reader)
+    os.write(writer, b"\0" * 512)
+    while len(set(rootless.processes()) - before) < 2 and process.poll() is None:
+        pass
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 5
+    while set(rootless.processes()) - before and time.monotonic() < deadline:
+        time.sleep(0.01)  # the kernel ends processes that are not our children
+    assert not set(rootless.processes()) - before
+    os.close(reader)
+    os.close(writer)
 
 
 def test_modes_times_and_hard_links(rootless: Engine, tmp_path: Path) -> None:
