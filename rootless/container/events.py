@@ -83,7 +83,9 @@ def emit(
             )
         try:
             os.write(fd, json.dumps(event, separators=(",", ":")).encode() + b"\n")
-            full = os.fstat(fd).st_size > _MAX_SIZE
+            mine = os.fstat(fd)
+            # Only while it is still this file: whoever wrote at the same time may have renamed it already.
+            full = mine.st_size > _MAX_SIZE and os.stat(path).st_ino == mine.st_ino
         finally:
             os.close(fd)
         if full:

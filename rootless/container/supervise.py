@@ -458,6 +458,10 @@ class Supervisor:
             state["health"] = health
         table = self.engine.containers
         table.write_state(self.identity, state)
+        try:
+            self.record = table.read(self.identity)  # it may have been renamed meanwhile
+        except RootlessError:
+            pass
         events.container_event(self.engine, self.record, "died", ContainerExitCode=code)
         self._hooks("poststop", "stopped", 0)
         if self._restarts(code):

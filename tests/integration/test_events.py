@@ -51,6 +51,13 @@ def test_a_life(fresh: Engine) -> None:
     ]
 
 
+def test_a_container_renamed_while_it_runs_dies_by_its_new_name(fresh: Engine) -> None:
+    fresh.ok("run", "-d", "--name", "old", "--network", "none", "host", "sleep", "100")
+    fresh.ok("rename", "old", "new")
+    fresh.ok("stop", "-t", "0", "new")
+    assert log(fresh, "--filter", "event=died", "--format", "{{.Name}}") == ["new"]
+
+
 def test_times(fresh: Engine) -> None:
     fresh.ok("create", "--name", "web", "host", "true")
     assert len(log(fresh, "--since", "1h", "--filter", "event=create")) == 1
