@@ -214,17 +214,32 @@ def find_image(
     engine: Engine, options: CreateOptions, reporter: Callable[[], Reporter] | None
 ) -> Image:
     """The image by name or id; `host` needs no download; what is missing is pulled as the policy says."""
+    other_platform = options.arch or options.os or options.variant
     if options.image == "host":
         from rootless.image import host
 
+        if other_platform:
+            _check_host_platform(options)
         return host.ensure(engine.images)
-    if options.pull in ("", "missing", "never"):
+    if options.pull in ("", "missing", "never") and not other_platform:
         image = engine.images.find(options.image)
         if image is not None:
             return image
     from rootless.container.pulling import pull_for
 
     return pull_for(engine, options, reporter() if reporter is not None else None)
+
+
+def _check_host_platform(options: CreateOptions) -> None:
+    from rootless.image import platform
+
+    wanted, here = platform.wanted("", options.arch, options.os, options.variant), platform.host()
+    ours = {"os": here.os, "architecture": here.architecture, "variant": here.variant}
+    if not platform.matches(ours, wanted):
+        raise RootlessError(
+            f"image host is this machine, {here}, and not {wanted}",
+            hint="name an image of a registry for another platform",
+        )
 
 
 def image_name(image: Image, options: CreateOptions) -> str:

@@ -64,6 +64,16 @@ class FileLog:
             text = prefix + b"P " + rest + b"\n"
             if newline:
                 text = full + head.replace(b"\n", b"\n" + full) + b"\n" + text
+        while len(text) > self.max_size:
+            # More at once than a log holds: it is cut between lines.
+            end = text.rfind(b"\n", 0, self.max_size) + 1 or text.find(b"\n") + 1
+            if end == len(text):
+                break
+            self._append(text[:end])
+            text = text[end:]
+        self._append(text)
+
+    def _append(self, text: bytes) -> None:
         if self._size and self._size + len(text) > self.max_size:
             self._rotate()
         try:

@@ -360,6 +360,11 @@ def plan(
     host = detect()
     wanted = settings(resources or {})
     chosen = _choose(host, f"rootless-{identity}", mode, manager, parent, cgroups_path)
+    if parent and chosen.manager == "none" and mode != "disabled":
+        raise RootlessError(
+            f"cannot use the parent cgroup {parent} (--cgroup-parent): {chosen.reason}",
+            hint=_hint_for_none(chosen),
+        )
     chosen.stop_timeout_s = stop_timeout_s
     chosen.monitored = mode == "enabled" and chosen.manager == "systemd"
     available = _available(chosen, host)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -143,3 +144,17 @@ def test_closed_pipe_is_silent(rootless: Engine) -> None:
     assert process.stderr.read() == b""
     assert process.wait() == 141
     process.stderr.close()
+
+
+def test_rotation_keeps_to_its_size(rootless: Engine) -> None:
+    """However much comes at once; lines are never cut, and the last ones are there."""
+    script = "seq 20000; echo last"
+    rootless.ok(
+        "run", "--name", "lr", "--network", "none", "--log-opt", "max-size=10k", "host", "sh", "-c", script
+    )  # fmt: skip
+    path = Path(rootless.inspect("lr")["HostConfig"]["LogConfig"]["Path"])
+    files = [path, path.with_name(f"{path.name}.1")]
+    assert all(0 < file.stat().st_size <= 10 << 10 for file in files)
+    lines = rootless.ok("logs", "lr").splitlines()
+    assert lines[-2:] == ["20000", "last"]
+    assert lines[:-1] == [str(number) for number in range(20002 - len(lines), 20001)]

@@ -121,6 +121,8 @@ def _has_ranges() -> bool:
         ("-v /tmp:/proc/x", 125, "nothing may be mounted below /proc"),
         ("-v /tmp:/proc", 125, "only a proc file system"),
         ("--pod x", 125, "pods are not available in this version"),
+        ("--arch arm --variant v5", 125, "image host is this machine, linux/"),
+        ("--os windows", 125, "image host is this machine, linux/"),
     ],
 )
 def test_error(rootless: Engine, options: str, code: int, message: str) -> None:
@@ -359,3 +361,23 @@ def test_case_09_workdir_that_is_a_link(rootless: Engine, tmp_path: Path) -> Non
     rootless(*HOST, name)
     rootless(*HOST, "--workdir", "/w", name)
     assert list(outside.iterdir()) == []
+
+
+def test_platform_of_a_local_image(rootless: Engine, busybox: str) -> None:
+    """One that is here for another platform is not taken for the one that was asked for."""
+    assert rootless.ok(*HOST, "--os", "linux", busybox, "echo", "hi") == "hi"
+    error = rootless.fails(*HOST, "--arch", "s390x", "--retry", "0", busybox, "true")
+    assert "Trying to pull" in error or "s390x" in error
+
+
+def test_parent_cgroup_needs_cgroups(rootless: Engine) -> None:
+    from tests.support import host
+
+    if host.has("delegation"):
+        pytest.skip("for hosts without delegated cgroups")
+    error = rootless.fails(*HOST, "--cgroup-parent", "/foo", "host", "true")
+    assert "cannot use the parent cgroup /foo (--cgroup-parent): " in error
+    assert (
+        rootless.ok(*HOST, "--cgroups", "disabled", "--cgroup-parent", "/foo", "host", "echo", "x")
+        == "x"
+    )
