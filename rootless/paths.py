@@ -103,6 +103,10 @@ class Paths:
     def events(self) -> str:
         return f"{self.node}/events.log"
 
+    @property
+    def updates(self) -> str:
+        return f"{self.node}/auto-update.json"
+
     # until the next boot
     def run_container(self, identity: str) -> str:
         return f"{self.run}/containers/{identity}"

@@ -387,6 +387,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "top": ("top", "Show the processes of a container"),
     "container top": ("top", "Show the processes of a container"),
     "generate systemd": ("generate", "Make a systemd unit of a container"),
+    "auto-update": ("autoupdate", "Update the images of services, and go back where one fails"),
     "doctor": ("doctor", "Say what works on this host, what does not, and the remedy"),
     "quadlet": ("quadlet", "Services from .container, .volume, .network and .image files"),
     "healthcheck run": ("healthcheck", "Check the health of a container now"),
