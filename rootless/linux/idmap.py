@@ -37,7 +37,9 @@ class IdMap:
 
     @classmethod
     def from_json(cls, value: dict[str, list[list[int]]]) -> IdMap:
-        return cls([(a, b, c) for a, b, c in value["uids"]], [(a, b, c) for a, b, c in value["gids"]])
+        return cls(
+            [(a, b, c) for a, b, c in value["uids"]], [(a, b, c) for a, b, c in value["gids"]]
+        )
 
     @property
     def is_single(self) -> bool:
@@ -57,6 +59,25 @@ def to_container(ranges: list[Range], identity: int) -> int | None:
         if host <= identity < host + size:
             return container + identity - host
     return None
+
+
+def through(ranges: list[Range], outer: list[Range]) -> list[Range]:
+    """A map to host ids as a map to those of a user namespace between: what is written for a namespace inside it."""
+    found: list[Range] = []
+    for container, host, size in ranges:
+        while size:
+            for inside, start, length in outer:
+                if start <= host < start + length:
+                    step = min(size, start + length - host)
+                    found.append((container, inside + host - start, step))
+                    break
+            else:
+                raise SetupError(
+                    f"id {host} of the host is not mapped in the networks' user namespace",
+                    stage="id map",
+                )
+            container, host, size = container + step, host + step, size - step
+    return found
 
 
 def count(ranges: list[Range]) -> int:
@@ -107,6 +128,12 @@ def write_id_maps(pid: int, idmap: IdMap) -> None:
         raise failure
 
 
+def write_nested_maps(pid: int, idmap: IdMap, outer: IdMap) -> None:
+    """The same from inside `outer`, by its root, for a namespace just made in it."""
+    _write_direct(pid, "uid_map", through(idmap.uids, outer.uids))
+    _write_direct(pid, "gid_map", through(idmap.gids, outer.gids))
+
+
 def _write_direct(pid: int, name: str, ranges: list[Range] | None) -> None:
     text = "deny" if ranges is None else "".join(f"{c} {h} {n}\n" for c, h, n in ranges)
     fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
@@ -114,7 +141,9 @@ def _write_direct(pid: int, name: str, ranges: list[Range] | None) -> None:
         os.write(fd, text.encode())
     except OSError as error:
         raise SetupError(
-            f"cannot write {name} of pid {pid}: {os.strerror(error.errno or 0)}", stage="id map", errno=error.errno or 0
+            f"cannot write {name} of pid {pid}: {os.strerror(error.errno or 0)}",
+            stage="id map",
+            errno=error.errno or 0,
         ) from error
     finally:
         os.close(fd)
@@ -123,7 +152,9 @@ def _write_direct(pid: int, name: str, ranges: list[Range] | None) -> None:
 class _Helper:
     __slots__ = ("name", "table", "path", "pid", "error", "ranges")
 
-    def __init__(self, name: str, table: str, path: str, pid: int, error: int, ranges: list[Range]) -> None:
+    def __init__(
+        self, name: str, table: str, path: str, pid: int, error: int, ranges: list[Range]
+    ) -> None:
         self.name = name
         self.table = table
         self.path = path
@@ -141,7 +172,9 @@ class _Helper:
             return
         said = " ".join(text.decode("utf-8", "replace").split())
         raise SetupError(
-            f"{self.name} failed: {said or f'exit status {status}'}", stage="id map", hint=self._remedy(said)
+            f"{self.name} failed: {said or f'exit status {status}'}",
+            stage="id map",
+            hint=self._remedy(said),
         )
 
     def _remedy(self, said: str) -> str:
@@ -155,14 +188,20 @@ class _Helper:
         if "not allowed" in said or "ranges" in said:
             return f"the ranges are not (any more) this user's in {self.table}"
         if "peration not permitted" in said:
-            return f"the kernel refused: is {self.path} on a nosuid file system, or no_new_privs set?"
+            return (
+                f"the kernel refused: is {self.path} on a nosuid file system, or no_new_privs set?"
+            )
         return ""
 
 
 def _spawn(name: str, table: str, pid: int, ranges: list[Range]) -> _Helper:
     path = find_trusted(name)
     if path is None:
-        raise SetupError(f"{name} is not installed", stage="id map", hint="install the package uidmap (shadow-utils)")
+        raise SetupError(
+            f"{name} is not installed",
+            stage="id map",
+            hint="install the package uidmap (shadow-utils)",
+        )
     words = [name, str(pid)]
     for extent in ranges:
         words += map(str, extent)
@@ -180,7 +219,9 @@ def _spawn(name: str, table: str, pid: int, ranges: list[Range]) -> _Helper:
         )
     except OSError as error:
         os.close(reader)
-        raise SetupError(f"cannot run {path}: {os.strerror(error.errno or 0)}", stage="id map") from error
+        raise SetupError(
+            f"cannot run {path}: {os.strerror(error.errno or 0)}", stage="id map"
+        ) from error
     finally:
         os.close(writer)
     return _Helper(name, table, path, child, reader, ranges)

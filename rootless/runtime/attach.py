@@ -46,7 +46,9 @@ class Link:
 
     @classmethod
     def pair(cls) -> tuple[Link, Link]:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        ours, theirs = socket.socketpair(
+            socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC
+        )
         return cls(ours), cls(theirs)
 
     @classmethod
@@ -87,7 +89,9 @@ class Link:
 
 def listen(folder: str) -> socket.socket:
     """The monitor's socket in its run folder."""
-    end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    end = socket.socket(
+        socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    )
     fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
@@ -125,12 +129,18 @@ class Sink:
             self._socket = socket.socket(fileno=fd)
         elif stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
             try:
-                again = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+                again = os.open(
+                    f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+                )
                 os.close(fd)
                 fd = again
             except OSError:
                 self._small = True  # another user's terminal (su): a page at a time after poll(2) does not block
         self.fd = fd
+
+    def is_broken(self) -> bool:
+        """Whether a write has found nobody to take it."""
+        return self.broken
 
     def write(self, data: bytes) -> bool:
         """Write; False where some of it has to wait until `flush` is called at POLLOUT."""
@@ -157,7 +167,9 @@ class Sink:
                 return False
             except OSError as error:
                 if error.errno != errno.EINTR:
-                    self.broken = True  # its reader is gone, or its disk is full: that is its owner's matter
+                    self.broken = (
+                        True  # its reader is gone, or its disk is full: that is its owner's matter
+                    )
                 continue
             view = view[sent:]
         self.pending = None
