@@ -22,10 +22,9 @@ if TYPE_CHECKING:
 def write_atomic(path: str, data: bytes, mode: int = 0o600, *, sync: bool = False) -> None:
     """Replace `path` with `data` by rename, synced to the disk first with `sync`."""
     temporary = f"{path}.{os.getpid()}.tmp"
-    fd = os.open(
-        temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode
-    )
+    how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
+        fd = os.open(temporary, how, mode)
         try:
             view = memoryview(data)
             while view:
@@ -40,8 +39,8 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, *, sync: bool = Fals
             os.unlink(temporary)
         except OSError:
             pass
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = path  # write(2) does not know it
+        if isinstance(error, OSError):
+            error.filename = path  # not the temporary one; write(2) names none at all
         raise
 
 

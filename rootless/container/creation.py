@@ -142,9 +142,21 @@ def create(
     if required:
         requirements.note(engine, record)
     if options.cidfile:
-        write_atomic(options.cidfile, identity.encode(), 0o644)
+        _write_cidfile(engine, record, options.cidfile)
     events.container_event(engine, record, "create")
     return record
+
+
+def _write_cidfile(engine: Engine, record: dict[str, Any], path: str) -> None:
+    try:
+        write_atomic(path, record["id"].encode(), 0o644)
+    except OSError as error:
+        from rootless.container.lifecycle import remove
+
+        remove(engine, record["id"], force=True, volumes=True)
+        raise RootlessError(
+            f"--cidfile {path}: cannot write it: {(error.strerror or str(error)).lower()}"
+        ) from error
 
 
 def give_to_root(engine: Engine, folder: str, names: tuple[str, ...]) -> None:
@@ -234,7 +246,7 @@ def _check_host_platform(options: CreateOptions) -> None:
     from rootless.image import platform
 
     wanted, here = platform.wanted("", options.arch, options.os, options.variant), platform.host()
-    ours = {"os": here.os, "architecture": here.architecture, "variant": here.variant}
+    ours: dict[str, object] = {"os": here.os, "architecture": here.architecture, "variant": here.variant}
     if not platform.matches(ours, wanted):
         raise RootlessError(
             f"image host is this machine, {here}, and not {wanted}",

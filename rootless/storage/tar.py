@@ -282,6 +282,8 @@ class Reader:
                 prefix,
             ) = _HEADER.unpack(block)
             # Adler-32's lower half is one more than the sum of the bytes, modulo 65521; sum() takes 20 times as long.
+            if checksum.strip(b" 01234567\0"):
+                raise TarError("no tar archive: there is text in the place of a checksum")
             want = number(checksum)
             total = (adler32(block) & 0xFFFF) - (adler32(checksum) & 0xFFFF) + 256
             if (total - want) % 65521 and not _signed_sum_is(block, want):

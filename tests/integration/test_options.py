@@ -381,3 +381,18 @@ def test_parent_cgroup_needs_cgroups(rootless: Engine) -> None:
         rootless.ok(*HOST, "--cgroups", "disabled", "--cgroup-parent", "/foo", "host", "echo", "x")
         == "x"
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--cidfile", "--cidfile {0}: cannot write it: no such file or directory"),
+        ("--pidfile", "{0}: no such file or directory"),
+        ("--conmon-pidfile", "{0}: no such file or directory"),
+    ],
+)
+def test_file_that_cannot_be_written(rootless: Engine, option: str, message: str) -> None:
+    path = "/nope/file"
+    error = rootless.fails("run", "--rm", "--network", "none", option, path, "host", "true")
+    assert error == f"Error: {message.format(path)}\n"
+    assert rootless.ok("ps", "-aq") == ""
