@@ -17,6 +17,7 @@ from rootless.runtime.terminal import Raw, get_size, set_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import FrameType
 
 DEFAULT_DETACH_KEYS = "ctrl-p,ctrl-q"
@@ -118,6 +119,9 @@ class Session:
             except OSError:  # closed standard streams: what is written there is lost, as anywhere
                 fds.append(os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC))
                 opened.append(fds[-1])
+        if self.sig_proxy:
+            # The program may begin, and be answered with a signal, before `run` is reached.
+            self._catch_signals(_PROXIED)
         self.link.send(attach.ATTACH, bytes((flags,)), (fds[0], fds[1]))
         for fd in opened:
             os.close(fd)
@@ -177,8 +181,9 @@ class Session:
         raw = Raw(0)
         is_terminal = self.tty and self.stdin and os.isatty(0)
         try:
-            self._catch_signals(is_terminal)
+            self._catch_signals(_PROXIED if self.sig_proxy else ())
             if is_terminal:
+                self._catch_signals((signal.SIGWINCH,))
                 raw.__enter__()
                 self._resize()
             self._loop()
@@ -280,13 +285,12 @@ class Session:
 
     # signals
 
-    def _catch_signals(self, is_terminal: bool) -> None:
-        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        numbers: list[int] = [signal.SIGWINCH] if is_terminal else []
-        if self.sig_proxy:
-            numbers += _PROXIED
+    def _catch_signals(self, numbers: Sequence[int]) -> None:
+        if self._wake_read < 0:
+            self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         for number in numbers:
-            self._old[number] = signal.signal(number, self._caught)
+            if number not in self._old:
+                self._old[number] = signal.signal(number, self._caught)
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
         try:

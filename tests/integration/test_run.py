@@ -346,3 +346,17 @@ def wait_for_log(engine: Engine, name: str, text: str) -> None:
     while text not in engine.ok("logs", name):
         assert time.monotonic() < deadline, f"{name} did not print {text!r}"
         time.sleep(0.02)
+
+
+def test_a_signal_at_once_reaches_the_program(rootless: Engine) -> None:
+    """The first byte of output may be answered with a signal: the command must pass it on by then."""
+    script = "trap 'echo got; exit 9' TERM; echo ready; while :; do sleep 0.01; done"
+    for _ in range(5):
+        with rootless.popen(
+            "run", "--rm", "--network", "none", "host", "sh", "-c", script, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            process.terminate()
+            assert process.stdout.read() == b"got\n"
+        assert process.returncode == 9
