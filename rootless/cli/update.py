@@ -21,9 +21,6 @@ def main(inv: Invocation) -> int:
     flags = {name: value for name, value in inv.options.items() if inv.given(name)}
     if not flags:
         raise Usage("no parameters are specified to update the container: invalid argument")
-    for name in flags:
-        if name.startswith(("health-", "no-healthcheck")):
-            raise Usage(f"--{name}: health checks are not available in this version")
     engine = open_engine(inv.globals)
     identity = engine.containers.lookup(inv.args[0])
     update(engine, identity, flags)

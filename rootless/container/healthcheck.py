@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rootless.container.engine import Engine
     from rootless.runtime.monitor import Client, Monitor, Timer
 
+RELOAD = b"reload"
 STARTING, HEALTHY, UNHEALTHY = "starting", "healthy", "unhealthy"
 _SECOND = 1_000_000_000
 _DEFAULT_NS = 30 * _SECOND
@@ -146,7 +147,6 @@ class HealthWatch:
     def begin(self) -> None:
         """The container runs: the first check is due now."""
         self._write()
-        self.monitor.on_action = self._asked
         self.due = time.monotonic() + (0 if self._interval_s() < _DAY_S else _DAY_S)
         self.timer = self.monitor.after(0, self._tick)
 
@@ -168,7 +168,7 @@ class HealthWatch:
         until = self.deadline if self.pipe >= 0 else self.due
         return min(max(until - now, 0.01), _DAY_S)
 
-    def _asked(self, client: Client, argument: bytes) -> None:
+    def ask(self, client: Client) -> None:
         """`healthcheck run`: a check now; where one is running, its result is as fresh."""
         self.waiting.append(client)
         if self.pipe < 0:
@@ -353,7 +353,6 @@ class HealthWatch:
         self._kill_child()
         self._reap()
         self._answer("stopped")
-        self.monitor.on_action = None
 
 
 def _run_child(
@@ -432,6 +431,21 @@ def _run(
             return (1 if exit_code(status) else 0), bytes(kept).decode("utf-8", "replace")
         if read_end in ready and not take():
             poll.unregister(read_end)  # it has closed its output, and runs on
+
+
+def reload(engine: Engine, identity: str) -> None:
+    """Have a running container's monitor read its record again; where it does not run, there is nothing to tell."""
+    try:
+        link = attach.Link.connect(engine.containers.run_folder(identity))
+    except OSError:
+        return
+    try:
+        link.send(attach.RUN, RELOAD)
+        kind = b"?"
+        while kind not in (b"", attach.RESULT, attach.EXITED):
+            kind = link.receive()[0]
+    finally:
+        link.close()
 
 
 def run_now(engine: Engine, identity: str) -> str:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from rootless.container.engine import Engine
     from rootless.container.healthcheck import HealthWatch
     from rootless.container.service import Service
-    from rootless.runtime.monitor import Log
+    from rootless.runtime.monitor import Client, Log
 
 _KILL = 9
 
@@ -333,6 +333,7 @@ class Supervisor:
         self._hooks("poststart", "running", launch.pid)
         if self.options.timeout:
             monitor.after(self.options.timeout, lambda: monitor.kill(_KILL))
+        monitor.on_action = self._act
         if self.record.get("health"):
             self._watch_health()
         if self.network is not None and self.network.helper_pidfd() >= 0:
@@ -346,6 +347,21 @@ class Supervisor:
             hooks.run_leniently(
                 spec, moment, hooks.state_document(spec, self.identity, bundle, status, pid)
             )
+
+    def _act(self, client: Client, argument: bytes) -> None:
+        """`healthcheck run`, or `update` has changed the check."""
+        if argument:
+            self.record = self.engine.containers.read(self.identity)
+            self.options.health_on_failure = self.record["options"].get("health_on_failure", "none")
+            if self.health is not None:
+                self.health.close()
+                self.health = None
+            if self.record.get("health"):
+                self._watch_health()
+        elif self.health is not None:
+            self.health.ask(client)
+            return
+        client.link.send(attach.RESULT)
 
     def _watch_health(self) -> None:
         from rootless.container.healthcheck import HealthWatch

@@ -40,13 +40,45 @@ def update(engine: Engine, identity: str, flags: Mapping[str, Any]) -> None:
         for name in given:
             for other in _REPLACES.get(name, ()):
                 setattr(options, other, getattr(fresh, other))
-        for name in (*given, "restart_tries") if "restart" in given else given:
+        record = status.record
+        checks = [name for name in given if name.startswith(("health_", "no_healthcheck"))]
+        if checks:
+            record = _with_check(record, options, changed, checks)
+        plain = [name for name in given if name not in checks]
+        for name in (*plain, "restart_tries") if "restart" in given else plain:
             setattr(options, name, getattr(changed, name))
         wanted = _wanted(given, changed, options)
         if wanted:
             live = status.live if status.is_running else None
             _apply(engine, identity, live, options, wanted)
-        engine.containers.write(identity, {**status.record, "options": options.to_json()})
+        engine.containers.write(identity, {**record, "options": options.to_json()})
+    if checks:
+        from rootless.container.healthcheck import reload
+
+        reload(engine, identity)
+
+
+def _with_check(
+    record: dict[str, Any], options: CreateOptions, changed: CreateOptions, given: list[str]
+) -> dict[str, Any]:
+    """The record with another health check, and the options beside it changed; what is not given stays."""
+    from rootless.container.healthcheck import merge
+
+    for name in ("log_destination", "max_log_count", "max_log_size", "on_failure"):
+        if f"health_{name}" in given:
+            setattr(options, f"health_{name}", getattr(changed, f"health_{name}"))
+    if changed.health_startup is not None:
+        options.health_startup = changed.health_startup
+    check = merge({**(record.get("health") or {}), **(changed.health or {})}, None)
+    if changed.health is not None and changed.health.get("Test") == ["NONE"]:
+        check = None
+        options.health_startup = None
+    if check is None and options.health_on_failure != "none":
+        raise RootlessError(
+            f"cannot set on-failure action to {options.health_on_failure} without a health check"
+        )
+    record = {key: value for key, value in record.items() if key != "health"}
+    return record if check is None else {**record, "health": check}
 
 
 def _wanted(

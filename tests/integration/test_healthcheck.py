@@ -155,3 +155,18 @@ def test_a_paused_container_is_not_checked(rootless: Engine) -> None:
     assert "is paused" in rootless.fails("healthcheck", "run", "hc11")
     rootless.ok("unpause", "hc11")
     rootless.ok("healthcheck", "run", "hc11")
+
+
+def test_update_of_a_running_container(rootless: Engine) -> None:
+    rootless.ok("run", "-d", "--name", "hc12", *FOR_EVER)
+    rootless.ok("update", "--health-cmd", "test -e /tmp/ok", *QUICK, "hc12")
+    rootless.ok("wait", "--condition", "unhealthy", "hc12")
+    rootless.ok("update", "--health-cmd", "true", "hc12")
+    rootless.ok("wait", "--condition", "healthy", "hc12")
+    assert rootless.inspect("hc12")["Config"]["Healthcheck"]["Retries"] == 3
+    rootless.ok("update", "--health-retries", "7", "hc12")
+    found = rootless.inspect("hc12")["Config"]["Healthcheck"]
+    assert (found["Test"], found["Retries"]) == (["CMD-SHELL", "true"], 7)
+    rootless.ok("update", "--no-healthcheck", "hc12")
+    assert "no defined healthcheck" in rootless.fails("healthcheck", "run", "hc12")
+    assert rootless.inspect("hc12")["State"]["Status"] == "running"

@@ -34,7 +34,7 @@ def test_a_restart_policy_holds_for_the_container_that_runs(rootless: Engine) ->
     [
         ((), "no parameters are specified to update the container: invalid argument"),
         (("--cpuset-cpus", "x"), 'invalid value "x" for --cpuset-cpus'),
-        (("--health-cmd", "x"), "--health-cmd: health checks are not available in this version"),
+        (("--health-on-failure", "kill"), "without a health check"),
         (
             ("--memory-swappiness", "5"),
             "--memory-swappiness: swappiness exists with cgroup v1 only",
