@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rootless.container.engine import Engine
 
 OPTIONS = (
-    Option("authfile", "str", "File with the logins of registries", complete="files"),
+    Option("authfile", "str", "File with the logins of registries"),
     Option("dry-run", "bool", "Only say what would be updated (pending)"),
     Option("format", "str", "Print as JSON or with a Go template", metavar="template"),
     Option("history", "bool", "Show what was tried before, and what came of it"),

@@ -421,7 +421,6 @@ ABSENT: dict[str, str] = {
     "system connection": _NO_REMOTE,
     # What is still to come. Work that brings one takes its line away; a test sees to it.
     "artifact": "OCI artifacts are not available in this version; `rootless manifest add --artifact` pushes files",
-    "auto-update": "not available in this version; `rootless pull` and `rootless run --replace` do it by hand",
     "build": "building images is not available in this version; buildah's images can be loaded and pulled",
     "image build": "building images is not available in this version; buildah's images can be loaded and pulled",
     "compose": "not available in this version; podman-compose works with `alias podman=rootless`",
