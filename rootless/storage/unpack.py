@@ -123,7 +123,8 @@ class Job:
             try:
                 answer = self._channel.recv(1 << 17)
             except ConnectionResetError:
-                answer = b""
+                # It left with messages of ours unread, which the kernel tells before its answer (unix(7)).
+                answer = self._channel.recv(1 << 17)
         finally:
             self._channel.close()
         if not answer:
