@@ -184,7 +184,7 @@ class Supervisor:
         """The process's whole life."""
         code = 1
         try:
-            leave_session(keep_streams=self._passes_streams())
+            leave_session(keep_streams=self._passes_streams(), keep=self.preparation.preserve_fds)
             set_name("rootless-mon")
             set_title(f"rootless monitor {self.identity}")
             os.umask(0o022)
@@ -486,7 +486,7 @@ class Supervisor:
             if live is not None:
                 table.write_live(self.identity, {**live, "phase": "restarting"})
             if self.restarts > 1:
-                time.sleep(min(0.1 * 2 ** min(self.restarts, 7), 10))
+                self._pause(min(0.1 * 2 ** min(self.restarts, 7), 10))
             if not self._stop_wanted():
                 fresh = table.read(self.identity)
                 self.record = fresh
@@ -505,6 +505,12 @@ class Supervisor:
             events.container_event(self.engine, self.record, "cleanup")
         monitor.tell(attach.EXITED, str(code).encode())
         return False
+
+    def _pause(self, seconds: float) -> None:
+        """Wait between two runs, unless a stop is wanted meanwhile."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not self._stop_wanted():
+            time.sleep(0.05)
 
     def _stop_wanted(self) -> bool:
         return os.path.exists(f"{self.run_folder}/stop")

@@ -23,7 +23,7 @@ from rootless.runtime.sync import encode_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from typing import Protocol
 
     class Log(Protocol):
@@ -401,10 +401,21 @@ def exit_code(status: int) -> int:
     return 128 - code if code < 0 else code
 
 
-def leave_session(*, keep_streams: bool = False) -> None:
-    """Take a session of one's own and give up the command's standard streams and folder."""
+def leave_session(*, keep_streams: bool = False, keep: Collection[int] = ()) -> None:
+    """Take a session of one's own and give up the command's standard streams, folder and inherited descriptors.
+
+    What we open ourselves is closed on exec; what is not came from our caller: a lock that a script holds by a
+    descriptor would be held as long as the container runs.
+    """
     os.setsid()
     os.chdir("/")
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        try:
+            if fd > 2 and fd not in keep and os.get_inheritable(fd):
+                os.close(fd)
+        except OSError:
+            continue  # the folder's own descriptor
     if keep_streams:
         return
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)

@@ -140,6 +140,18 @@ def test_nothing_leaks_in(rootless: Engine) -> None:
     assert "SECRET" not in result
 
 
+def test_the_monitor_holds_nothing_of_its_callers(rootless: Engine, tmp_path: Path) -> None:
+    """A script's lock, held by a descriptor, is free again when the script ends, though the container runs on."""
+    program = " ".join(rootless.program)
+    lock = tmp_path / "lock"
+    script = f"exec 7>{lock}; flock 7; {program} run -d --name held --network none host sleep 1000"
+    done = subprocess.run(
+        ["bash", "-c", script], env=rootless.env, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    subprocess.run(["flock", "--nonblock", str(lock), "true"], check=True, timeout=20)
+
+
 def test_preserve_fds(rootless: Engine) -> None:
     read, write = os.pipe()
     try:
