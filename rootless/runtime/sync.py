@@ -91,7 +91,7 @@ def encode_failure(stage: str, error: BaseException) -> bytes:
         stage = getattr(error, "stage", "") or stage
     elif isinstance(error, OSError):
         number = error.errno or 0
-        message = error.strerror or str(error)
+        message = (error.strerror or str(error)).lower()
         if error.filename is not None:
             shown = error.filename if isinstance(error.filename, str) else repr(error.filename)
             message = f"{shown}: {message}"
