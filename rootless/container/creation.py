@@ -10,7 +10,7 @@ from rootless.container import defaults, events, requirements, roots
 from rootless.container.mounts import check_sources, plan
 from rootless.container.names import random_name
 from rootless.container.spec import stop_signal
-from rootless.errors import RootlessError
+from rootless.errors import NotFound, RootlessError
 from rootless.files import make_private_dir, write_atomic
 from rootless.linux.idmap import IdMap, to_host
 from rootless.state import check_name, new_id
@@ -139,6 +139,12 @@ def create(
             table.add(identity, record, fill)
     else:
         table.add(identity, record, fill)
+    if image is not None and engine.images.get(image.id) is None:
+        # Removed between finding it and our record, which would have kept it.
+        from rootless.container.lifecycle import remove
+
+        remove(engine, identity, force=True, volumes=True)
+        raise NotFound(f"image {options.image} has been removed meanwhile")
     if required:
         requirements.note(engine, record)
     if options.cidfile:
