@@ -71,7 +71,6 @@ WAITING = {
     34: "build",
     35: "build",
     41: "the API",
-    49: "systemd units",
 }
 
 
