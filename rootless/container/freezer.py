@@ -8,7 +8,7 @@ import time
 from rootless.container import events
 from rootless.errors import RootlessError
 from rootless.linux import signal
-from rootless.linux.process import stat_fields
+from rootless.linux.process import read_file, stat_fields
 from rootless.runtime.cgroup import Cgroup
 from rootless.state import process_of
 
@@ -85,9 +85,24 @@ def _stop_all(status: Status) -> None:
 
 def _is_running(pid: int) -> bool:
     try:
-        return stat_fields(pid)[0] not in (b"T", b"t", b"Z", b"X")
+        state = stat_fields(pid)[0]
+        if state == b"D":
+            # A parent in vfork(2) waits for its child, which is stopped: the signal is pending, and meets it before it
+            # runs any more of its program.
+            return not _has_pending_stop(pid)
+        return state not in (b"T", b"t", b"Z", b"X")
     except (OSError, ValueError):
         return False
+
+
+def _has_pending_stop(pid: int) -> bool:
+    for line in read_file(f"/proc/{pid}/status").split(b"\n"):
+        if (
+            line.startswith((b"SigPnd:", b"ShdPnd:"))
+            and int(line.split()[1], 16) >> (signal.SIGSTOP - 1) & 1
+        ):
+            return True
+    return False
 
 
 def _signal(pid: int, number: int) -> None:

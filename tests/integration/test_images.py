@@ -160,6 +160,13 @@ def test_rmi_by_id_wants_force_where_there_are_more_names(family: tuple[Engine, 
 
 
 def test_rmi_of_a_used_image_names_the_container(rootless: Engine, busybox: str) -> None:
+    for name in rootless.ok(
+        "image", "inspect", "--format", '{{join .RepoTags " "}}', busybox
+    ).split():
+        if name != busybox:
+            rootless.ok(
+                "untag", busybox, name
+            )  # another test's: only the last name holds the image
     container = rootless.ok("create", busybox, "true")
     result = rootless("rmi", busybox)
     assert result.code == 2

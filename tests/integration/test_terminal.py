@@ -15,7 +15,7 @@ SHELL = ("--network", "none", "--env", "PS1=> ", "host", "bash", "--norc")
 
 
 def test_shell_with_job_control(rootless: Engine) -> None:
-    with Terminal(rootless.popen, "run", "--rm", "-it", *SHELL) as terminal:
+    with Terminal(rootless.popen, "run", "--rm", "-it", "--name", "jobs", *SHELL) as terminal:
         terminal.until("> ")
         terminal.type("tty; stty size\n")
         terminal.until("/dev/pts/0")
@@ -25,7 +25,9 @@ def test_shell_with_job_control(rootless: Engine) -> None:
         terminal.type("jobs; kill %1; fg\n")
         terminal.until("Running")
         terminal.until("> ")
-        terminal.type("sleep 1000\n")
+        terminal.type("sleep 999\n")
+        while "sleep 999" not in rootless.ok("top", "jobs"):
+            pass
         terminal.type("\x03")  # Ctrl-C reaches the foreground job, not the command
         terminal.until("^C")
         terminal.type("echo $((6 * 7)); exit 3\n")
