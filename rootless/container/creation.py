@@ -252,7 +252,11 @@ def _check_host_platform(options: CreateOptions) -> None:
     from rootless.image import platform
 
     wanted, here = platform.wanted("", options.arch, options.os, options.variant), platform.host()
-    ours: dict[str, object] = {"os": here.os, "architecture": here.architecture, "variant": here.variant}
+    ours: dict[str, object] = {
+        "os": here.os,
+        "architecture": here.architecture,
+        "variant": here.variant,
+    }
     if not platform.matches(ours, wanted):
         raise RootlessError(
             f"image host is this machine, {here}, and not {wanted}",

@@ -201,14 +201,28 @@ def test_files_belong_to_the_containers_user(rootless: Engine, tmp_path: Path) -
 def test_keep_id_gives_files_to_the_caller(rootless: Engine, tmp_path: Path) -> None:
     (tmp_path / "f").write_text("x")
     rootless.ok(
-        *("run", "-d", "--name", "web", "--network", "none", "--userns", "keep-id", "host", "sleep", "100")
+        *(
+            "run",
+            "-d",
+            "--name",
+            "web",
+            "--network",
+            "none",
+            "--userns",
+            "keep-id",
+            "host",
+            "sleep",
+            "100",
+        )
     )
     for turn in ("running", "stopped"):
         rootless.ok("cp", str(tmp_path / "f"), f"web:/tmp/{turn}")
         rootless.ok("cp", f"web:/tmp/{turn}", str(tmp_path / turn))
         rootless.ok("stop", "-t", "0", "web")
     rootless.ok("start", "web")
-    owners = rootless.ok("exec", "web", "stat", "-c", "%u", "/tmp/running", "/tmp/stopped").splitlines()
+    owners = rootless.ok(
+        "exec", "web", "stat", "-c", "%u", "/tmp/running", "/tmp/stopped"
+    ).splitlines()
     assert owners == [str(os.getuid())] * 2
 
 
