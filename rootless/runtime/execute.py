@@ -30,7 +30,7 @@ from rootless.linux.sched import (
     setns,
 )
 from rootless.runtime import seccomp, sync, terminal
-from rootless.runtime.init import Plan, enter_process, reset_signals
+from rootless.runtime.init import Plan, enter_process, forbid_imports, reset_signals
 from rootless.runtime.rootfs import PlainRoot
 
 TYPE_CHECKING = False
@@ -183,6 +183,7 @@ class Execution:
                     file.write(str(oom).encode())
             stage = "namespaces"
             setns(pidfd, flags)  # the mount namespace takes its root and folder along
+            forbid_imports()
             pid = clone(CLONE_PARENT)
             if pid == 0:
                 self._process(plan, channel)

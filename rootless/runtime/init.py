@@ -402,6 +402,7 @@ class Init:
         # in here; mount(2) on "." would mean the new one and undo what is shared in it.
         m.umount2(".", m.MNT_DETACH)
         os.chdir("/")
+        forbid_imports()
 
     def write_sysctls(self) -> None:
         for key, value in (self.linux.get("sysctl") or {}).items():
@@ -480,6 +481,14 @@ def is_bind(entry: dict[str, Any]) -> bool:
     return entry.get("type") == "bind" or not {"bind", "rbind"}.isdisjoint(
         entry.get("options") or ()
     )
+
+
+def forbid_imports() -> None:
+    """From here on a module would come from the container's own files: an import that was forgotten before the fork
+    fails instead (security case 12)."""
+    sys.meta_path.clear()
+    sys.path.clear()
+    sys.path_hooks.clear()
 
 
 def check_sysctl(key: str, new_namespaces: frozenset[str]) -> None:
