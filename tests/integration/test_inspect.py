@@ -216,9 +216,9 @@ def test_errors_are_podmans(rootless: Engine, args: tuple[str, ...], error: str)
 
 def test_what_is_there_is_shown_beside_what_is_not(rootless: Engine) -> None:
     rootless.ok("create", "--name", "web", "host", "true")
-    result = rootless("inspect", "-f", "{{.Name}}", "web", "nosuch", "other")
+    result = rootless("inspect", "-f", "{{.Name}}", "web", "nosuch", "neither")
     assert (result.code, result.out) == (125, "web\n")
-    assert result.err == 'no such object: "other"\nError: no such object: "nosuch"\n'
+    assert result.err == 'no such object: "neither"\nError: no such object: "nosuch"\n'
     assert rootless("inspect", "nosuch").out == "[]\n"
 
 
