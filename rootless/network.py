@@ -94,6 +94,11 @@ def plan(
     return Plan(mode, target, words, networks, mappings, explicit)
 
 
+def read_ports(words: Sequence[str]) -> list[dict[str, Any]]:
+    """All `--publish` of one command line, checked; a host port of 0 is to be chosen."""
+    return [mapping.to_json() for mapping in published.parse_publish(words)]
+
+
 def settle_ports(
     ports: Sequence[dict[str, Any]], exposed: Sequence[str] = (), publish_all: bool = False
 ) -> list[dict[str, Any]]:

@@ -62,7 +62,7 @@ def main(inv: Invocation) -> int:
     options.privileged = inv.flag("privileged")
     options.detach = inv.flag("detach")
     if inv.given("preserve-fds") or inv.given("preserve-fd"):
-        from rootless.container.options import passed_descriptors
+        from rootless.container.read_options import passed_descriptors
 
         options.preserve_fds = passed_descriptors(
             inv.number("preserve-fds"), inv.options["preserve-fd"]

@@ -192,7 +192,7 @@ def _moment(engine: Engine, key: str, value: str) -> float:
     import time
     from datetime import datetime
 
-    from rootless.container.options import parse_duration
+    from rootless.container.quantities import parse_duration
 
     try:
         return time.time() - parse_duration(value) / 1e9

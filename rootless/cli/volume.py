@@ -181,7 +181,7 @@ def _until_ns(text: str) -> int:
     """A moment: a duration before now, seconds since 1970, or a date and time."""
     import time
 
-    from rootless.container.options import parse_duration
+    from rootless.container.quantities import parse_duration
 
     try:
         return time.time_ns() - parse_duration(text)

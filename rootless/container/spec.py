@@ -12,8 +12,9 @@ from __future__ import annotations
 import os
 
 from rootless.container import env as environment
-from rootless.container import options as option_rules
 from rootless.container.mounts import check_options, destination
+from rootless.container.quantities import parse_signal
+from rootless.container.sysctls import parse_sysctl, sysctl_namespace
 from rootless.errors import RootlessError, Usage
 
 TYPE_CHECKING = False
@@ -211,7 +212,7 @@ def stop_signal(options: CreateOptions, config: ImageConfig) -> int:
     if options.stop_signal is not None:
         return options.stop_signal
     if config.get("StopSignal"):
-        return option_rules.parse_signal(config["StopSignal"])
+        return parse_signal(config["StopSignal"])
     return _SIGRTMIN_3 if is_systemd(options, config) else _SIGTERM
 
 
@@ -472,13 +473,13 @@ def _mappings(ranges: Sequence[Range]) -> list[dict[str, int]]:
 def _sysctl(options: CreateOptions, host: HostFacts, new: set[str]) -> dict[str, str]:
     values: dict[str, str] = {}
     for word in host.default_sysctls:
-        name, value = option_rules.parse_sysctl(word)
+        name, value = parse_sysctl(word)
         if name == "net.ipv4.ping_group_range" and all(gid for gid, _, _ in host.gids):
             continue  # the kernel takes no group that the namespace does not have
-        if option_rules.sysctl_namespace(name) in new:
+        if sysctl_namespace(name) in new:
             values[name] = value
     for name, value in options.sysctl.items():
-        kind = option_rules.sysctl_namespace(name)
+        kind = sysctl_namespace(name)
         if kind not in new:
             raise Usage(f"sysctl {name}={value}: the container has no {kind} namespace of its own")
         values[name] = value

@@ -7,7 +7,7 @@ it stays when the ranges change.
 
 from __future__ import annotations
 
-from rootless.container.options import keep_id as keep_id_options
+from rootless.container.read_security import keep_id as keep_id_options
 from rootless.errors import RootlessError, Usage
 from rootless.linux.idmap import IdMap, to_container
 

@@ -12,7 +12,8 @@ import pytest
 from rootless.cli import parse
 from rootless.cli.container_options import CREATE, RUN
 from rootless.cli.table import Command
-from rootless.container import options as module
+from rootless.container import quantities, sysctls
+from rootless.container import read_options as module
 from rootless.container.options import UNSUPPORTED, CreateOptions
 from rootless.errors import RootlessError, Usage
 
@@ -270,7 +271,8 @@ def test_init_ctr_belongs_to_pods() -> None:
 
 def test_every_option_of_the_command_is_known() -> None:
     """An option that the command line takes is read here, or refused with a reason: none is dropped unseen."""
-    source = Path(module.__file__).read_text()
+    folder = Path(module.__file__).parent
+    source = "".join(path.read_text() for path in sorted(folder.glob("read_*.py")))
     #: Docker's and Podman's no-operation, and what only the command itself acts upon.
     nothing = {"disable_content_trust"}
     unknown = []
@@ -351,27 +353,27 @@ def test_folder_of_devices() -> None:
     ],
 )
 def test_duration(text: str, value: int) -> None:
-    assert module.parse_duration(text) == value
+    assert quantities.parse_duration(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "s", "1", "1x", "1.2.3s", ".s", "-"])
 def test_bad_duration(text: str) -> None:
     with pytest.raises(Usage, match="^time: "):
-        module.parse_duration(text)
+        quantities.parse_duration(text)
 
 
 @pytest.mark.parametrize("text", ["", "k", "1kk", "1x", "-1", "1.2.3k", ".5k", "1ik", "1bk", "١k"])
 def test_bad_size(text: str) -> None:
     with pytest.raises(Usage, match="^invalid size"):
-        module.parse_size(text)
+        quantities.parse_size(text)
 
 
 def test_case_24_only_sysctls_of_a_namespace() -> None:
     for name in ("kernel.core_pattern", "vm.swappiness", "kernel.shmmax.x", "fs.file-max", "net"):
         with pytest.raises(Usage, match="is not allowed"):
-            module.parse_sysctl(f"{name}=1")
+            sysctls.parse_sysctl(f"{name}=1")
     assert (
-        module.parse_sysctl("net.ipv4.conf.eth0/1.forwarding=1")[0]
+        sysctls.parse_sysctl("net.ipv4.conf.eth0/1.forwarding=1")[0]
         == "net.ipv4.conf.eth0/1.forwarding"
     )
 

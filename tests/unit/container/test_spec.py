@@ -469,7 +469,7 @@ def test_make_spec_is_pure() -> None:
 def test_start_up() -> None:
     """What importing options and spec loads: they are on `run`'s path."""
     script = (
-        "import sys; before = set(sys.modules); import rootless.container.options, rootless.container.spec; "
+        "import sys; before = set(sys.modules); import rootless.container.read_options, rootless.container.spec; "
         "print(*sorted(set(sys.modules) - before))"
     )
     result = subprocess.run(
@@ -482,6 +482,12 @@ def test_start_up() -> None:
         "rootless.container.env",
         "rootless.container.mounts",
         "rootless.container.options",
+        "rootless.container.quantities",
+        "rootless.container.read_limits",
+        "rootless.container.read_network",
+        "rootless.container.read_options",
+        "rootless.container.read_security",
         "rootless.container.spec",
+        "rootless.container.sysctls",
         "rootless.errors",
     ]
