@@ -6,6 +6,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 TRACE, DEBUG, INFO, WARN, ERROR, FATAL, PANIC = range(7)
@@ -15,6 +16,8 @@ level = WARN
 # The severities of syslog(3) for our levels, in the facility "user".
 _SEVERITIES = (15, 15, 14, 12, 11, 10, 8)
 _syslog: Any = None
+#: Takes the lines in the place of standard error: rootless-oci's own log.
+sink: Callable[[str, str], object] | None = None
 
 
 def set_level(name: str) -> bool:
@@ -47,6 +50,9 @@ def to_syslog() -> None:
 
 def emit(at: int, message: str) -> None:
     if at < level:
+        return
+    if sink is not None:
+        sink(NAMES[at], message)
         return
     line = f"{NAMES[at].upper()}: {message}\n"
     if _syslog is not None:

@@ -43,9 +43,9 @@ class LateSite:
         return PathFinder.find_spec(name)
 
 
-def main() -> NoReturn:
-    """Run the command in sys.argv and exit with its code."""
-    sys.argv[0] = "rootless"
+def main(name: str = "rootless") -> NoReturn:
+    """Run the command in sys.argv, of `rootless` or of `rootless-oci`, and exit with its code."""
+    sys.argv[0] = name
     if sys.flags.no_site:
         sys.meta_path.append(LateSite)
     for key in [key for key in posix.environ if key.startswith(b"ROOTLESS_LD_")]:
@@ -56,7 +56,10 @@ def main() -> NoReturn:
     # Seldom, not never: the monitor lives on, and so may `logs --follow`.
     gc.set_threshold(50_000)
 
-    from rootless.__main__ import main as command
+    if name == "rootless-oci":
+        from rootless.ocicli.main import main as command
+    else:
+        from rootless.__main__ import main as command
 
     status = command()
     if "threading" in sys.modules or "atexit" in sys.modules:

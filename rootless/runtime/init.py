@@ -68,7 +68,7 @@ class Plan:
 
     __slots__ = (
         "spec", "root", "idmap", "stdio", "preserve_fds", "in_root", "filter", "filter_flags", "new_namespaces",
-        "die_with_parent", "listener", "identity", "bundle",
+        "die_with_parent", "listener", "identity", "bundle", "gate",
     )  # fmt: skip
 
     def __init__(
@@ -87,7 +87,9 @@ class Plan:
         listener: seccomp.Listener | None = None,
         identity: str = "",
         bundle: str = "",
+        gate: socket.socket | None = None,
     ) -> None:
+        self.gate = gate
         self.identity = identity
         self.bundle = bundle
         self.listener = listener
@@ -128,8 +130,7 @@ class Init:
     def run(self) -> None:
         """Never returns but by an exception."""
         plan = self.plan
-        if plan.die_with_parent:
-            prctl.prctl(prctl.PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl.prctl(prctl.PR_SET_PDEATHSIG, signal.SIGKILL)  # whoever it is: half a container is none
         reset_signals()
         self.stage = "mount"
         self.open_host_side()  # before the ids change: with the user's own groups, and while newuidmap works
@@ -138,8 +139,7 @@ class Init:
         self.write_oom_score()  # before the ids change: then /proc/self is not ours any more
         if plan.idmap is not None:
             become_root(plan.idmap)
-        if plan.die_with_parent:
-            prctl.prctl(prctl.PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl.prctl(prctl.PR_SET_PDEATHSIG, signal.SIGKILL)
         self.stage = "namespaces"
         os.setsid()
         self.join_late_namespaces()
@@ -165,8 +165,10 @@ class Init:
         else:
             self.write_sysctls()
             self.complete_process()
+        if not plan.die_with_parent:
+            prctl.prctl(prctl.PR_SET_PDEATHSIG, 0)  # the parent may end as soon as it hears of it
         self.channel.send(sync.PREPARED)
-        self.channel.expect(sync.START)
+        self.wait_for_start()
         if hooks.has(self.spec, "startContainer"):
             self.stage = "hooks"
             hooks.run(self.spec, "startContainer", self.state_for_hooks("created"))
@@ -174,6 +176,23 @@ class Init:
         enter_process(self.process, self.plan, slave=self.slave)
 
     # steps
+
+    def wait_for_start(self) -> None:
+        """Wait for START: of the parent's, or of whoever comes to the gate, after the parent's end."""
+        gate = self.plan.gate
+        if gate is None:
+            self.channel.expect(sync.START)
+            return
+        while True:
+            end, _ = gate.accept()
+            caller = sync.Channel(end)
+            kind, _, _ = caller.receive()
+            if kind == sync.START:
+                gate.close()
+                self.channel.close()
+                self.channel = caller
+                return
+            caller.close()
 
     def complete_process(self) -> None:
         """Before the root becomes read-only: what the engine does in it may write."""

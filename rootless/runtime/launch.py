@@ -35,8 +35,9 @@ from rootless.runtime.init import Init, Plan
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any
+    from typing import Any, NoReturn
 
+    from rootless.linux import sockets
     from rootless.runtime.rootfs import Root
 
 # runtime-spec's namespace types
@@ -66,7 +67,7 @@ class Launch:
 
     __slots__ = (
         "spec", "root", "stdio", "preserve_fds", "in_root", "cache", "die_with_parent", "identity", "bundle", "pid", "console",
-        "outer", "_listener", "_channel",
+        "outer", "gate", "_listener", "_channel",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +83,7 @@ class Launch:
         identity: str = "",
         bundle: str = "",
         outer: tuple[int, IdMap] | None = None,
+        gate: sockets.socket | None = None,
     ) -> None:
         self.spec = spec
         self.root = root
@@ -93,6 +95,7 @@ class Launch:
         self.identity = identity
         self.bundle = bundle
         self.outer = outer  # a user namespace to make the container's in: its descriptor and map (user networks)
+        self.gate = gate  # a listening socket: init outlives us, and waits for its start there
         self.pid = 0
         self.console = -1
         self._listener: seccomp.Listener | None = None
@@ -121,6 +124,7 @@ class Launch:
             identity=self.identity,
             bundle=self.bundle,
             listener=self._listener,
+            gate=self.gate,
         )
         flags = 0
         for kind in new:
@@ -135,7 +139,7 @@ class Launch:
                 pid = self._clone(flags)
                 if pid == 0:
                     ours.close()
-                    _init(plan, theirs)
+                    self._enter(plan, theirs)
                 self.pid = pid
         finally:
             theirs.close()
@@ -150,6 +154,10 @@ class Launch:
         except BaseException:
             self.abort()
             raise
+
+    def _enter(self, plan: Plan, channel: sync.Channel) -> NoReturn:
+        """The child's whole body."""
+        _init(plan, channel)
 
     def mapped(self) -> None:
         """Let init go on: what it needs from outside (ids, its cgroup) is there."""
@@ -170,6 +178,9 @@ class Launch:
             elif kind == sync.MOUNTED:
                 self._call_hooks(channel)
             elif kind == sync.PREPARED:
+                if self.gate is not None:
+                    channel.close()
+                    self._channel = None
                 return
             else:
                 raise self._failure(kind, data)
@@ -197,6 +208,9 @@ class Launch:
             raise self._failure(kind, data)
         channel.close()
         self._channel = None
+
+    def close(self) -> None:
+        """After init's end: nothing is left to be done for it."""
 
     def abort(self) -> None:
         """End init, wherever it is."""
@@ -329,7 +343,7 @@ class Launch:
                     prctl(PR_SET_DUMPABLE, 1)  # newuidmap looks at who owns /proc/PID
                 pid = self._clone(flags | CLONE_PARENT)
                 if pid == 0:
-                    _init(plan, theirs)
+                    self._enter(plan, theirs)
                 if self.outer and plan.idmap is not None and flags & CLONE_NEWUSER:
                     # Only a process of the namespace's parent may write them, and as its root it needs no helper.
                     write_nested_maps(pid, plan.idmap, self.outer[1])
@@ -348,14 +362,14 @@ class Launch:
             os.waitpid(stage, 0)
 
 
-def _init(plan: Plan, channel: sync.Channel) -> None:
+def _init(plan: Plan, channel: sync.Channel) -> NoReturn:
     """The child's whole body; leaves by execve or _exit."""
     init = Init(plan, channel)
     try:
         init.run()
     except BaseException as error:
         try:
-            channel.send(sync.FAILED, sync.encode_failure(init.stage, error))
+            init.channel.send(sync.FAILED, sync.encode_failure(init.stage, error))
         except BaseException:
             pass
     finally:

@@ -59,6 +59,8 @@ _WITHOUT_MEANING = {
     "lazytime", "nolazytime", "remount",
 }  # fmt: skip
 
+_MAX_LINKS = 40  # as many as the kernel follows
+
 # Files below /proc that lxcfs and others replace; anything else mounted over /proc deceives the runtime (case 6).
 _ALLOWED_IN_PROC = {
     "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime",
@@ -110,6 +112,14 @@ class Options:
         else:
             key, equals, value = word.partition("=")
             self.data.append((key, value if equals else None))
+
+
+def known_options() -> list[str]:
+    """Every option that a mount may have besides those of its file system."""
+    words = {*_ATTRIBUTES, *_PROPAGATION, *_WITHOUT_MEANING}
+    words |= {f"r{word}" for word in (*_ATTRIBUTES, *_PROPAGATION)}
+    words |= {"bind", "rbind", "tmpcopyup", "copy-symlink", "idmap", "ridmap"}
+    return sorted(words)
 
 
 def open_source(entry: dict[str, Any]) -> int:
@@ -238,8 +248,12 @@ def clean_path(path: str) -> str:
     return "/" + os.path.normpath("/" + path).lstrip("/")
 
 
-def open_target(root: int, destination: str, *, directory: bool) -> int:
-    """The mount point in the root as an O_PATH descriptor, made where it is missing."""
+def open_target(root: int, destination: str, *, directory: bool, links: int = 0) -> int:
+    """The mount point in the root as an O_PATH descriptor, made where it is missing.
+
+    A link that leads nowhere is followed inside the root, and what it names is made, as runc does: /var/run to a missing
+    /run is common. `links` counts those followed so far.
+    """
     clean = clean_path(destination)
     if clean in ("/proc", "/sys"):
         # CVE-2019-19921 and its kin: a link in the place of /proc or /sys.
@@ -276,14 +290,36 @@ def open_target(root: int, destination: str, *, directory: bool) -> int:
                     dir_fd=parent,
                 )
             )
-        except FileExistsError as error:
-            raise SetupError(f"{clean}: is a dangling link in the image", stage="mount") from error
+        except FileExistsError:
+            following = _dangling(parent, name, os.path.dirname(clean), links)
+            return open_target(root, following, directory=False, links=links + 1)
         return fs.open_in_root(root, clean, fs.O_PATH | os.O_NOFOLLOW)
     finally:
         os.close(parent)
 
 
-def make_dirs(root: int, path: str, mode: int = 0o755, owner: tuple[int, int] | None = None) -> int:
+def _dangling(parent: int, name: str, folder: str, links: int) -> str:
+    """Where in the root a link that leads nowhere leads to; an error for anything else of that name."""
+    if links >= _MAX_LINKS:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), f"{folder}/{name}")
+    try:
+        text = os.readlink(name, dir_fd=parent)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        raise NotADirectoryError(
+            errno.ENOTDIR, os.strerror(errno.ENOTDIR), f"{folder}/{name}"
+        ) from None
+    return text if text.startswith("/") else f"{folder}/{text}"
+
+
+def make_dirs(
+    root: int,
+    path: str,
+    mode: int = 0o755,
+    owner: tuple[int, int] | None = None,
+    links: int = 0,
+) -> int:
     """Make a folder and its parents inside the root; an O_PATH descriptor of it. New ones get `owner`."""
     current = fs.open_in_root(root, "/", fs.O_PATH | os.O_DIRECTORY)
     walked = ""
@@ -298,12 +334,24 @@ def make_dirs(root: int, path: str, mode: int = 0o755, owner: tuple[int, int] | 
                 os.mkdir(name, mode, dir_fd=current)
                 if owner is not None:
                     os.chown(name, *owner, dir_fd=current, follow_symlinks=False)
+                following = fs.open_in_root(root, walked, fs.O_PATH | os.O_DIRECTORY)
             except FileExistsError:
-                pass
-            following = fs.open_in_root(root, walked, fs.O_PATH | os.O_DIRECTORY)
+                following = _made_meanwhile(root, current, walked, mode, owner, links)
         os.close(current)
         current = following
     return current
+
+
+def _made_meanwhile(
+    root: int, parent: int, path: str, mode: int, owner: tuple[int, int] | None, links: int
+) -> int:
+    """A folder that was missing and is there: made by another, or a link that leads nowhere."""
+    try:
+        return fs.open_in_root(root, path, fs.O_PATH | os.O_DIRECTORY)
+    except FileNotFoundError:
+        folder, _, name = path.rpartition("/")
+        target = _dangling(parent, name, folder, links)
+    return make_dirs(root, target, mode, owner, links + 1)
 
 
 def attach(fd: int, target: int) -> None:

@@ -1,0 +1,189 @@
+"""create: a container whose init has made everything and waits at its gate; and what `run` shares with it."""
+
+from __future__ import annotations
+
+import os
+
+from rootless.errors import RootlessError, Usage
+from rootless.files import write_atomic
+from rootless.linux import sockets
+from rootless.ocicli import records
+from rootless.ocicli.bundle import Bundle
+from rootless.ocicli.inside import complete_process
+from rootless.runtime import cgroup
+from rootless.runtime.launch import Launch
+from rootless.runtime.rootfs import DirectoryRoot
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.ocicli.commandline import Given
+
+
+def run(settings: Given, given: Given) -> int:
+    """The command."""
+    make = Creation(settings, given)
+    if make.terminal and not given.text("console-socket"):
+        raise Usage("cannot allocate a terminal without somebody to take it: use --console-socket")
+    make.create(gate=True)
+    make.finish()
+    return 0
+
+
+class Creation:
+    """One create, from the command line to a container that waits for its start."""
+
+    __slots__ = ("settings", "given", "bundle", "record", "launch", "plan", "terminal", "spec")
+
+    def __init__(self, settings: Given, given: Given) -> None:
+        self.settings = settings
+        self.given = given
+        identity = given.words[0]
+        self.record = records.Record(records.find_root(settings), identity)
+        self.bundle = Bundle(given.text("bundle"), given.text("config"))
+        self.bundle.complete()
+        self.spec = self.bundle.spec
+        self.terminal = bool((self.spec.get("process") or {}).get("terminal"))
+        self.launch: Launch | None = None
+        self.plan: cgroup.Plan | None = None
+        self._check()
+
+    def _check(self) -> None:
+        if not (self.spec.get("process") or {}).get("args"):
+            raise RootlessError("process.args: is missing")
+        if self.given.text("console-socket") and not self.terminal:
+            raise Usage("--console-socket is for a container with process.terminal")
+
+    def create(self, *, gate: bool) -> Launch:
+        """Make the container; on any failure nothing of it is left."""
+        self.record.take()
+        try:
+            return self._create(gate)
+        except BaseException:
+            if self.launch is not None:
+                self.launch.abort()
+            if self.plan is not None and self.plan.cgroup is not None:
+                self.plan.cgroup.remove()
+            self.record.remove()
+            raise
+
+    def _create(self, gate: bool) -> Launch:
+        spec = self.spec
+        self.record.write_config(self.bundle.text)
+        self.plan = plan_cgroup(self.settings, self.record.identity, spec)
+        listening = listen(self.record.folder) if gate else None
+        self.launch = launch = Launch(
+            spec,
+            DirectoryRoot(self.bundle.rootfs),
+            stdio=None if self.terminal else (0, 1, 2),
+            preserve_fds=preserved(self.given),
+            in_root=complete_process,
+            cache=f"{os.path.dirname(self.record.folder)}/.cache",
+            die_with_parent=False,
+            identity=self.record.identity,
+            bundle=self.bundle.path,
+            gate=listening,
+        )
+        launch.create()
+        self.record.set_init(launch.pid)
+        self.plan.enter(launch.pid)
+        launch.mapped()
+        launch.prepared()
+        if listening is not None:
+            listening.close()
+        if self.terminal and self.given.text("console-socket"):
+            send_console(self.given.text("console-socket"), launch.console)
+            os.close(launch.console)
+            launch.console = -1
+        self._write()
+        return launch
+
+    def _write(self) -> None:
+        assert self.plan is not None
+        group = self.plan.cgroup
+        data = self.record.data
+        data.update(
+            ociVersion=self.spec["ociVersion"],
+            bundle=self.bundle.path,
+            rootfs=self.bundle.rootfs,
+            created=records.timestamp(),
+            owner=owner(),
+            annotations=self.spec.get("annotations") or {},
+            cgroup=group.path if group is not None else "",
+            unit=group.unit if group is not None else "",
+        )
+        self.record.write()
+
+    def finish(self) -> None:
+        """Tell the caller who init is."""
+        assert self.launch is not None
+        path = self.given.text("pid-file")
+        if path:
+            write_atomic(path, str(self.launch.pid).encode(), 0o644)
+
+
+def listen(folder: str) -> sockets.socket:
+    """The gate: a socket in the container's folder, reached through a descriptor since sun_path holds 107 bytes."""
+    gate = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET | sockets.SOCK_CLOEXEC)
+    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        gate.bind(f"/proc/self/fd/{fd}/start")
+        gate.listen(1)
+    finally:
+        os.close(fd)
+    return gate
+
+
+def send_console(path: str, master: int) -> None:
+    """Give the terminal's master to whoever listens at --console-socket, with its name as the message."""
+    with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM | sockets.SOCK_CLOEXEC) as end:
+        folder = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            end.connect(f"/proc/self/fd/{folder}/{os.path.basename(path)}")
+        except OSError as error:
+            raise RootlessError(
+                f"--console-socket {path}: {os.strerror(error.errno or 0).lower()}"
+            ) from error
+        finally:
+            os.close(folder)
+        end.sendmsg([b"/dev/ptmx"], sockets.rights((master,)))
+
+
+def preserved(given: Given) -> list[int]:
+    """The descriptors after standard error that the program inherits: --preserve-fds, and systemd's LISTEN_FDS."""
+    count = given.number("preserve-fds")
+    if count < 0:
+        raise Usage(f"--preserve-fds {count}: is no number of descriptors")
+    listen_fds = os.environ.get("LISTEN_FDS", "")
+    if listen_fds.isdigit():
+        count += int(listen_fds)
+    for fd in range(3, 3 + count):
+        try:
+            os.fstat(fd)
+        except OSError:
+            raise RootlessError(f"--preserve-fds: descriptor {fd} is not open") from None
+    return list(range(3, 3 + count))
+
+
+def plan_cgroup(settings: Given, identity: str, spec: dict[str, Any]) -> cgroup.Plan:
+    linux = spec.get("linux") or {}
+    manager = settings.text("cgroup-manager")
+    if settings.switch("systemd-cgroup"):
+        manager = "systemd"
+    return cgroup.plan(
+        identity,
+        linux.get("resources") or {},
+        mode="disabled" if manager == "disabled" else "no-monitor",
+        manager="" if manager == "disabled" else manager,
+        cgroups_path=linux.get("cgroupsPath") or "",
+    )
+
+
+def owner() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return ""

@@ -1,0 +1,109 @@
+"""events: what a container uses, now or every few seconds, and when it runs out of memory."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from rootless import quickjson as json
+from rootless.errors import InvalidState, RootlessError, Usage
+from rootless.files import write_all
+from rootless.ocicli import records
+from rootless.runtime.cgroup import Cgroup, Stats, detect
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.ocicli.commandline import Given
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def run(settings: Given, given: Given) -> int:
+    """The command."""
+    interval_s = seconds(given.text("interval") or "5s")
+    record = records.load(settings, given.words[0])
+    if record.status() == records.STOPPED:
+        raise InvalidState(f"container `{record.identity}` is not running")
+    if not record.data.get("cgroup"):
+        raise RootlessError(
+            f"container `{record.identity}` has no cgroup of its own to be measured"
+            + (f": {detect().reason}" if detect().reason else "")
+        )
+    group = Cgroup(record.data["cgroup"])
+    if given.switch("stats"):
+        say(record, "stats", document(group))
+        return 0
+    follow(record, group, interval_s)
+    return 0
+
+
+def follow(record: records.Record, group: Cgroup, interval_s: float) -> None:
+    """Tell until the container's end, which its pidfd tells."""
+    import select
+
+    from rootless.linux.process import open_pidfd
+
+    try:
+        pidfd = open_pidfd(record.pid, record.data["start_time"])
+    except ProcessLookupError:
+        return
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    kills = group.stats().oom_kills or 0
+    while not poll.poll(int(interval_s * 1000)):
+        stats = group.stats()
+        say(record, "stats", document(group, stats))
+        if (stats.oom_kills or 0) > kills:
+            kills = stats.oom_kills or 0
+            say(record, "oom", None)
+    os.close(pidfd)
+
+
+def say(record: records.Record, kind: str, data: Any) -> None:
+    event = {"type": kind, "id": record.identity}
+    if data is not None:
+        event["data"] = data
+    write_all(1, (json.dumps(event, separators=(",", ":")) + "\n").encode())
+
+
+def document(group: Cgroup, stats: Stats | None = None) -> dict[str, Any]:
+    """A reading in runc's form."""
+    stats = stats or group.stats()
+    memory: dict[str, Any] = {}
+    if stats.memory_bytes is not None:
+        memory["usage"] = {
+            "usage": stats.memory_bytes,
+            "limit": stats.memory_limit,
+            "max": stats.memory_peak or 0,
+            "failcnt": stats.oom_kills or 0,
+        }
+    return {
+        "cpu": {
+            "usage": {
+                "total": stats.cpu_ns,
+                "kernel": stats.system_ns,
+                "user": stats.user_ns,
+            },
+            "throttling": {"throttledTime": stats.throttled_ns},
+        },
+        "memory": memory,
+        "pids": {"current": stats.pids or 0, "limit": stats.pids_limit or 0},
+        "blkio": {
+            "ioServiceBytesRecursive": [
+                {"op": "Read", "value": stats.block_read or 0},
+                {"op": "Write", "value": stats.block_written or 0},
+            ]
+        },
+        "time": time.time_ns(),
+    }
+
+
+def seconds(text: str) -> float:
+    """A duration as Go writes it: 5s, 100ms, 1m."""
+    for unit, factor in _UNITS.items():
+        number = text.removesuffix(unit)
+        if number != text and number.replace(".", "", 1).isdigit() and float(number) > 0:
+            return float(number) * factor
+    raise Usage(f"--interval {text}: is no duration above zero, such as 5s")

@@ -1,0 +1,80 @@
+"""run: create and start in one; in the foreground with our own streams, terminal, signals and exit status."""
+
+from __future__ import annotations
+
+import os
+
+from rootless.errors import Usage
+from rootless.linux import signal
+from rootless.ocicli.create import Creation
+from rootless.ocicli.delete import end, forget
+from rootless.ocicli.start import call_poststart
+from rootless.runtime import hooks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.ocicli.commandline import Given
+
+_OURS = frozenset(
+    {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGSEGV, signal.SIGBUS}
+    | {signal.SIGILL, signal.SIGFPE, signal.SIGTTIN, signal.SIGTTOU, 23}  # SIGURG
+)
+
+
+def run(settings: Given, given: Given) -> int:
+    """The command."""
+    make = Creation(settings, given)
+    detach = given.switch("detach")
+    if detach and make.terminal and not given.text("console-socket"):
+        raise Usage("cannot allocate a terminal without somebody to take it: use --console-socket")
+    launch = make.create(gate=False)
+    record = make.record
+    try:
+        pid = launch.pid
+        if not detach:
+            forward_signals(pid)
+        make.finish()
+        launch.start()
+        if hooks.has(make.spec, "poststart"):
+            call_poststart(record, make.spec)
+        if detach:
+            return 0
+        code = wait(pid, launch.console)
+    except BaseException:
+        end(record)
+        forget(record)
+        raise
+    if not given.switch("keep"):
+        forget(record)
+    return code
+
+
+def wait(pid: int, console: int) -> int:
+    """Wait for the end of a child, with its terminal joined to ours where it has one; its exit status."""
+    if console >= 0:
+        from rootless.ocicli.console import serve
+
+        status = serve(console, pid)
+    else:
+        status = os.waitpid(pid, 0)[1]
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
+
+
+def forward_signals(pid: int) -> None:
+    """Pass on to the container's init whatever is sent to us."""
+    fd = os.pidfd_open(pid)
+
+    def pass_on(number: int, _: object) -> None:
+        try:
+            signal.pidfd_send_signal(fd, number)
+        except ProcessLookupError:
+            pass
+
+    for number in range(1, 65):
+        if number in _OURS or number in (32, 33):
+            continue
+        try:
+            signal.signal(number, pass_on)
+        except (OSError, ValueError):
+            continue

@@ -1,0 +1,60 @@
+"""start: come to the gate at which a created container's init waits."""
+
+from __future__ import annotations
+
+import os
+
+from rootless.errors import InvalidState, SetupError
+from rootless.linux import sockets
+from rootless.ocicli import records
+from rootless.runtime import hooks, sync
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.ocicli.commandline import Given
+
+
+def run(settings: Given, given: Given) -> int:
+    """The command."""
+    record = records.load(settings, given.words[0])
+    with record.lock():
+        start(record)
+    return 0
+
+
+def start(record: records.Record) -> None:
+    status = record.status()
+    if status != records.CREATED:
+        raise InvalidState(
+            f"cannot start a container in the {status} state: container `{record.identity}`"
+        )
+    channel = connect(record.folder)
+    os.unlink(f"{record.folder}/start")
+    channel.send(sync.START)
+    kind, data, _ = channel.receive()
+    channel.close()
+    if kind == sync.FAILED:
+        raise sync.decode_failure(data)
+    spec = record.spec()
+    if hooks.has(spec, "poststart"):
+        call_poststart(record, spec)
+
+
+def call_poststart(record: records.Record, spec: dict[str, object]) -> None:
+    state = {
+        **hooks.state_document(spec, record.identity, record.data["bundle"], "running", record.pid)
+    }
+    hooks.run_leniently(spec, "poststart", state)
+
+
+def connect(folder: str) -> sync.Channel:
+    end = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET | sockets.SOCK_CLOEXEC)
+    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        end.connect(f"/proc/self/fd/{fd}/start")
+    except OSError as error:
+        end.close()
+        raise SetupError(f"init does not wait for its start: {error.strerror}") from error
+    finally:
+        os.close(fd)
+    return sync.Channel(end)

@@ -1,0 +1,148 @@
+"""rootless-oci: the life of a container by the runtime-spec's operations, called as an engine calls them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.oci import Runtime
+
+pytestmark = pytest.mark.needs("userns", "busybox")
+
+
+@pytest.fixture(scope="module")
+def _oci() -> Iterator[Runtime]:
+    runtime = Runtime()
+    yield runtime
+    runtime.close()
+
+
+@pytest.fixture
+def oci(_oci: Runtime) -> Iterator[Runtime]:
+    yield _oci
+    _oci.clear()
+
+
+def test_a_life_from_create_to_delete(oci: Runtime) -> None:
+    bundle = oci.bundle("sleep", "1000")
+    oci.quiet("create", "--bundle", str(bundle), "--pid-file", f"{oci.folder}/pid", "one")
+    state = oci.state("one")
+    assert state["status"] == "created"
+    assert (oci.folder / "pid").read_text() == str(state["pid"])
+    os.kill(state["pid"], 0)
+    oci.quiet("start", "one")
+    assert oci.state("one") == {**state, "status": "running"}
+    assert oci("delete", "one").code == 1
+    assert oci("kill", "one", "KILL").code == 0
+    oci.wait_for("one", "stopped")
+    assert oci.state("one") == {**state, "status": "stopped", "pid": 0}
+    assert oci("delete", "one").code == 0
+    assert oci("state", "one").code == 1
+
+
+def test_run_gives_the_programs_own_status_and_streams(oci: Runtime) -> None:
+    result = oci.go("sh", "-c", "cat; echo words >&2; exit 7", input="what is given\n")
+    assert (result.code, result.out, result.err) == (7, "what is given\n", "words\n")
+
+
+def test_run_of_a_program_that_a_signal_ends(oci: Runtime) -> None:
+    # PID 1 of its namespace is ended by no signal of its own: its child is.
+    assert oci.go("sh", "-c", "(kill -9 $(sh -c 'echo $PPID')) ; exit $?").code == 137
+
+
+def test_the_caller_is_root_inside_where_the_bundle_says_nothing_of_users(oci: Runtime) -> None:
+    result = oci.go("sh", "-c", "id -u; cat /proc/self/uid_map")
+    assert result.lines[0] == "0"
+    assert result.lines[1].split()[:2] == ["0", str(os.getuid())]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("start", "nobody"), "does not exist"),
+        (("state", "nobody"), "does not exist"),
+        (("kill", "nobody"), "does not exist"),
+        (("delete", "nobody"), "does not exist"),
+        (("exec", "nobody", "true"), "does not exist"),
+        (("state", "a/b"), "invalid character `/` in the ID"),
+        (("state", ".."), "invalid container ID format"),
+        (("state",), "requires a minimum of 1 argument"),
+        (("state", "a", "b"), "requires a maximum of 1 argument"),
+        (("frobnicate",), "unknown command frobnicate"),
+        (("delete", "--frobnicate", "x"), "flag provided but not defined: --frobnicate"),
+    ],
+)
+def test_mistakes(oci: Runtime, words: tuple[str, ...], said: str) -> None:
+    result = oci(*words)
+    assert result.code == 1
+    assert said in result.err
+    assert len(result.err.splitlines()) == 1
+
+
+def test_an_id_is_taken_once(oci: Runtime) -> None:
+    name = oci.start()
+    result = oci("create", "--bundle", str(oci.bundle()), name)
+    assert result.code == 1
+    assert "already exists" in result.err
+    assert oci.state(name)["status"] == "running"
+
+
+def test_a_second_start_and_the_kill_of_a_stopped_one_fail(oci: Runtime) -> None:
+    name = oci.start()
+    before = oci.state(name)
+    assert oci("start", name).code == 1
+    assert oci("kill", name, "frobnicate").code == 1
+    assert oci.state(name) == before
+    oci("kill", name, "KILL")
+    oci.wait_for(name, "stopped")
+    result = oci("kill", name, "TERM")
+    assert (result.code, result.err) == (1, f"container `{name}` is not running\n")
+
+
+def test_a_created_container_can_be_deleted(oci: Runtime) -> None:
+    name = oci.name()
+    oci.quiet("create", "--bundle", str(oci.bundle()), name)
+    pid = oci.state(name)["pid"]
+    assert oci("delete", name).code == 0
+    assert not os.path.exists(f"/proc/{pid}/cwd")
+
+
+def test_delete_with_force_of_whatever_there_is(oci: Runtime) -> None:
+    assert oci("delete", "--force", "nobody").code == 0
+    name = oci.start()
+    assert oci("delete", "--force", name).code == 0
+    assert oci("state", name).code == 1
+
+
+def test_a_missing_program(oci: Runtime) -> None:
+    result = oci.go("nonesuch")
+    assert result.code == 1
+    assert "executable file `nonesuch` not found in $PATH: no such file or directory" in result.err
+    name = oci.name()
+    oci.quiet("create", "--bundle", str(oci.bundle("/bin/nonesuch")), name)
+    result = oci("start", name)
+    assert result.code == 1
+    assert "/bin/nonesuch: no such file or directory" in result.err
+    oci.wait_for(name, "stopped")
+
+
+def test_nothing_is_left_by_a_create_that_fails(oci: Runtime) -> None:
+    def broken(spec: dict[str, Any]) -> None:
+        spec["mounts"].append({"destination": "/x", "type": "bind", "source": "/nonesuch", "options": ["bind"]})  # fmt: skip
+
+    result = oci("create", "--bundle", str(oci.bundle(change=broken)), "one")
+    assert result.code == 1
+    assert "/nonesuch" in result.err
+    assert not (oci.root / "one").exists()
+
+
+def test_a_terminal_needs_somebody_to_take_it(oci: Runtime) -> None:
+    bundle = oci.bundle(change=lambda spec: spec["process"].update(terminal=True))
+    for words in (("create",), ("run", "--detach")):
+        result = oci(*words, "--bundle", str(bundle), "one")
+        assert result.code == 1
+        assert "use --console-socket" in result.err
+    assert oci("state", "one").code == 1
