@@ -7,11 +7,11 @@ import os
 from rootless.errors import InvalidState, NotFound, RootlessError, Usage
 from rootless.files import read_bytes, write_atomic
 from rootless.linux.process import open_pidfd
+from rootless.oci.runtime import parse_process
 from rootless.ocicli import records
 from rootless.ocicli.create import preserved, send_console
 from rootless.ocicli.foreground import forward_signals, wait
 from rootless.ocicli.inside import complete_process
-from rootless.oci.runtime import parse_process
 from rootless.runtime.execute import Execution
 
 TYPE_CHECKING = False

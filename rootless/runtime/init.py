@@ -68,7 +68,7 @@ class Plan:
 
     __slots__ = (
         "spec", "root", "idmap", "stdio", "preserve_fds", "in_root", "filter", "filter_flags", "new_namespaces",
-        "die_with_parent", "listener", "identity", "bundle", "gate",
+        "die_with_parent", "listener", "identity", "bundle", "gate", "own_namespaces",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +83,7 @@ class Plan:
         filter: bytes | None = None,
         filter_flags: int = 0,
         new_namespaces: frozenset[str] = frozenset(),
+        own_namespaces: frozenset[str] = frozenset(),
         die_with_parent: bool = True,
         listener: seccomp.Listener | None = None,
         identity: str = "",
@@ -102,6 +103,7 @@ class Plan:
         self.filter = filter
         self.filter_flags = filter_flags
         self.new_namespaces = new_namespaces
+        self.own_namespaces = own_namespaces  # those, and what is joined of others but the caller's
         self.die_with_parent = die_with_parent
 
 
@@ -165,6 +167,9 @@ class Init:
         else:
             self.write_sysctls()
             self.complete_process()
+        if plan.gate is not None:
+            self.stage = "process"
+            check_program(self.process)
         if not plan.die_with_parent:
             prctl.prctl(prctl.PR_SET_PDEATHSIG, 0)  # the parent may end as soon as it hears of it
         self.channel.send(sync.PREPARED)
@@ -428,7 +433,7 @@ class Init:
             self.write_sysctl(key, value)
 
     def write_sysctl(self, key: str, value: str) -> None:
-        check_sysctl(key, self.plan.new_namespaces)
+        check_sysctl(key, self.plan.own_namespaces)
         # sysctl(8): whichever of `.` and `/` comes first is the separator, the other one is part of a name.
         dot, slash = key.find("."), key.find("/")
         swapped = key if 0 <= slash < dot or dot < 0 else key.translate({46: 47, 47: 46})
@@ -510,23 +515,23 @@ def forbid_imports() -> None:
     sys.path_hooks.clear()
 
 
-def check_sysctl(key: str, new_namespaces: frozenset[str]) -> None:
+def check_sysctl(key: str, own_namespaces: frozenset[str]) -> None:
     """Only what belongs to a namespace of the container may be set (security case 24)."""
     name = key.replace("/", ".")
     if not key or not all(c.isalnum() or c in "._-/" for c in key) or ".." in key:
         raise SetupError(f"sysctl {key!r}: not a sysctl name", stage="sysctl")
     if name.startswith("net."):
-        if "network" not in new_namespaces:
+        if "network" not in own_namespaces:
             raise SetupError(
                 f"sysctl {key}: the container has no network namespace of its own", stage="sysctl"
             )
     elif name.startswith(("kernel.shm", "kernel.msg", "fs.mqueue.")) or name == "kernel.sem":
-        if "ipc" not in new_namespaces:
+        if "ipc" not in own_namespaces:
             raise SetupError(
                 f"sysctl {key}: the container has no ipc namespace of its own", stage="sysctl"
             )
     elif name in ("kernel.hostname", "kernel.domainname"):
-        if "uts" not in new_namespaces or name == "kernel.hostname":
+        if "uts" not in own_namespaces or name == "kernel.hostname":
             raise SetupError(f"sysctl {key}: set --hostname instead", stage="sysctl")
     else:
         raise SetupError(
@@ -798,6 +803,32 @@ def find_program(args: list[str], environment: dict[bytes, bytes]) -> list[str]:
     return [f"{folder or '.'}/{program}" for folder in folders.split(":")]
 
 
+def check_program(process: dict[str, Any]) -> None:
+    """Raise for a program that is not there, while whoever creates the container still listens."""
+    args = process.get("args") or []
+    candidates = find_program(args, to_environment(process.get("env") or []))
+    denied = False
+    for path in candidates:
+        try:
+            mode = os.stat(os.path.join(process.get("cwd") or "/", path)).st_mode
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                return  # whether it can be run shows when it is
+            continue
+        if mode & 0o111:
+            return
+        denied = True
+    if denied:
+        raise CommandNotExecutable(f"{args[0]}: permission denied")
+    raise missing(args[0], candidates)
+
+
+def missing(program: str, candidates: list[str]) -> CommandNotFound:
+    if len(candidates) == 1 and "/" in program:
+        return CommandNotFound(f"{program}: no such file or directory in the container")
+    return CommandNotFound(f"executable file {program!r} not found in $PATH")
+
+
 def execute(candidates: list[str], args: list[str], environment: dict[bytes, bytes]) -> None:
     """execve the first candidate that is there; raises CommandNotFound (127) or CommandNotExecutable (126)."""
     denied: OSError | None = None
@@ -818,8 +849,7 @@ def execute(candidates: list[str], args: list[str], environment: dict[bytes, byt
             raise CommandNotFound(
                 f"{args[0]}: its interpreter or loader is missing in the container"
             )
-        raise CommandNotFound(f"{args[0]}: no such file or directory in the container")
-    raise CommandNotFound(f"executable file {args[0]!r} not found in $PATH")
+    raise missing(args[0], candidates)
 
 
 def refuse_magic(path: str) -> None:

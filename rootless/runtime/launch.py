@@ -27,6 +27,7 @@ from rootless.linux.sched import (
     CLONE_PARENT,
     clone,
     setns,
+    unshare,
 )
 from rootless.linux.userns import refused
 from rootless.runtime import hooks, seccomp, sync
@@ -51,6 +52,8 @@ NAMESPACES = {
     "cgroup": CLONE_NEWCGROUP,
     "time": CLONE_NEWTIME,
 }
+# Their names in /proc/PID/ns where those are others.
+_FILES = {"mount": "mnt", "network": "net"}
 # Made by init itself once it is where they begin: the cgroup it was moved to, the clock's offsets.
 _LATE = ("cgroup", "time")
 
@@ -67,7 +70,7 @@ class Launch:
 
     __slots__ = (
         "spec", "root", "stdio", "preserve_fds", "in_root", "cache", "die_with_parent", "identity", "bundle", "pid", "console",
-        "outer", "gate", "_listener", "_channel",
+        "outer", "gate", "netns", "userns", "_listener", "_channel",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +101,8 @@ class Launch:
         self.gate = gate  # a listening socket: init outlives us, and waits for its start there
         self.pid = 0
         self.console = -1
+        # A joined user namespace and the new network namespace in it, until `mapped`: init's /proc is closed to us then.
+        self.netns = self.userns = -1
         self._listener: seccomp.Listener | None = None
         self._channel: sync.Channel | None = None
 
@@ -120,6 +125,7 @@ class Launch:
             filter=filter_program,
             filter_flags=seccomp.load_flags(section) if section else 0,
             new_namespaces=frozenset(new),
+            own_namespaces=frozenset((*new, *(kind for kind, _ in joined))),
             die_with_parent=self.die_with_parent,
             identity=self.identity,
             bundle=self.bundle,
@@ -162,10 +168,12 @@ class Launch:
     def mapped(self) -> None:
         """Let init go on: what it needs from outside (ids, its cgroup) is there."""
         try:
-            self.root.start(self.pid)
+            self.root.start(self.pid, self.userns)
         except BaseException:
             self.abort()
             raise
+        finally:
+            self._close_namespaces()
         self._expect_alive(lambda channel: channel.send(sync.MAPPED))
 
     def prepared(self) -> None:
@@ -209,12 +217,19 @@ class Launch:
         channel.close()
         self._channel = None
 
+    def _close_namespaces(self) -> None:
+        for fd in (self.netns, self.userns):
+            if fd >= 0:
+                os.close(fd)
+        self.netns = self.userns = -1
+
     def close(self) -> None:
         """After init's end: nothing is left to be done for it."""
 
     def abort(self) -> None:
         """End init, wherever it is."""
         self.root.close()
+        self._close_namespaces()
         if self._channel is not None:
             self._channel.close()
             self._channel = None
@@ -283,6 +298,9 @@ class Launch:
                     stage="namespaces",
                     errno=error.errno or 0,
                 ) from error
+            if os.fstat(fd).st_ino == os.stat(f"/proc/self/ns/{_FILES.get(kind, kind)}").st_ino:
+                os.close(fd)  # ours already: joining it changes nothing, or is refused (setns(2), user)
+                continue
             joined.append((kind, fd))
         order = ("user", "ipc", "uts", "network", "cgroup", "time", "pid", "mount")
         joined.sort(key=lambda item: order.index(item[0]))
@@ -319,7 +337,7 @@ class Launch:
             status = 1
             try:
                 ours.close()
-                kind = ""
+                kind, netns = "", -1
                 joins_pid = False
                 # Not dumpable: a process of the joined namespace may not trace this one nor see its descriptors.
                 prctl(PR_SET_DUMPABLE, 0)
@@ -339,6 +357,11 @@ class Launch:
                         ) from error
                     os.close(fd)
                     joins_pid = joins_pid or kind == "pid"
+                if flags & CLONE_NEWNET and not flags & CLONE_NEWUSER and joined[0][0] == "user":
+                    # Made here and handed over, because a process that has joined cannot be looked into.
+                    unshare(CLONE_NEWNET)
+                    flags &= ~CLONE_NEWNET
+                    netns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
                 if flags & CLONE_NEWUSER and not joins_pid:
                     prctl(PR_SET_DUMPABLE, 1)  # newuidmap looks at who owns /proc/PID
                 pid = self._clone(flags | CLONE_PARENT)
@@ -347,16 +370,19 @@ class Launch:
                 if self.outer and plan.idmap is not None and flags & CLONE_NEWUSER:
                     # Only a process of the namespace's parent may write them, and as its root it needs no helper.
                     write_nested_maps(pid, plan.idmap, self.outer[1])
-                theirs.send(sync.CREATED, str(pid).encode())
+                theirs.send(sync.CREATED, str(pid).encode(), netns)
                 status = 0
             except BaseException as error:
                 theirs.send(sync.FAILED, sync.encode_failure("namespaces", error))
             finally:
                 os._exit(status)
-        for _, fd in joined:
-            os.close(fd)
+        for kind, fd in joined:
+            if kind == "user":
+                self.userns = fd
+            else:
+                os.close(fd)
         try:
-            data, _ = ours.expect(sync.CREATED)
+            data, self.netns = ours.expect(sync.CREATED)
             self.pid = int(data)
         finally:
             os.waitpid(stage, 0)
