@@ -356,11 +356,30 @@ def _remove_containers(engine: Engine) -> list[RootlessError]:
 
 
 def settle(inv: Invocation) -> int:
-    """Record the ends that killed monitors could not: all that there is to migrate or to renumber."""
+    """Record the ends that killed monitors could not: all that there is to renumber."""
     from rootless.container.engine import open_engine
     from rootless.container.status import all_statuses
 
     all_statuses(open_engine(inv.globals))
+    return 0
+
+
+def migrate(inv: Invocation) -> int:
+    """Unpack layers of before a change of the sub-id ranges again."""
+    from rootless.cli import output
+    from rootless.container.engine import open_engine
+    from rootless.container.image_users import image_users
+    from rootless.image.adopt import migrate as migrate_layers
+
+    settle(inv)
+    engine = open_engine(inv.globals)
+    done = migrate_layers(engine.images, image_users(engine))
+    if done.unpacked:
+        output.line(f"Unpacked {done.unpacked} layers again, for the subordinate ids of now")
+    for name in done.lost:
+        output.line(f"Pull {name} again: its blobs are not kept")
+    for path in done.left:
+        output.line(f"Files of ids that are not yours are left in {path}: sudo rm -rf {path}")
     return 0
 
 
@@ -425,11 +444,11 @@ RESET = Command(
 )
 MIGRATE = Command(
     "[options]",
-    settle,
+    migrate,
     MIGRATE_OPTIONS,
     description=(
-        "Records the ends of containers whose monitor was killed. Nothing else has to be migrated: "
-        "each container keeps its own id mapping, so that changed ranges leave it as it is."
+        "After a change of this user's ranges in /etc/subuid and /etc/subgid, unpacks the images' layers again, whose "
+        "files belong to the former ids; and records the ends of containers whose monitor was killed."
     ),
 )
 RENUMBER = Command(

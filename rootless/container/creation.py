@@ -6,7 +6,7 @@ import os
 import time
 
 from rootless import __version__, network
-from rootless.container import defaults, events, requirements, roots
+from rootless.container import defaults, events, requirements, roots, runtimes
 from rootless.container.mounts import check_sources, plan
 from rootless.container.names import random_name
 from rootless.container.spec import stop_signal
@@ -87,6 +87,11 @@ def create(
         record["health"] = merge(options.health, config.get("Healthcheck"))
     if not record.get("health"):
         record.pop("health", None)
+        if options.health_startup:
+            raise RootlessError(
+                "cannot set a startup healthcheck when there is no regular healthcheck: invalid argument",
+                hint="give --health-cmd: the image has no HEALTHCHECK",
+            )
         if options.health_on_failure != "none":
             raise RootlessError(
                 f"cannot set on-failure action to {options.health_on_failure} without a health check",
@@ -117,9 +122,12 @@ def create(
     if options.publish or options.publish_all:
         exposed = [*(config.get("ExposedPorts") or {}), *options.expose]
         record["ports"] = network.settle_ports(options.publish, exposed, options.publish_all)
+    runtime = runtimes.choose(engine)
+    if runtime is not None:
+        record["runtime"] = runtime
     record["log_path"] = options.log_path or f"{table.path(identity)}/ctr.log"
     own = IdMap.from_json(record["idmap"]) if record.get("idmap") else None
-    record["root"] = roots.choose(engine, options, own)
+    record["root"] = roots.choose(engine, options, own, image)
 
     def fill(folder: str) -> None:
         for name in ("upper", "work", "rootfs"):

@@ -15,6 +15,7 @@ from rootless.errors import RootlessError
 from rootless.files import make_private_dir, write_atomic
 from rootless.linux.idmap import IdMap, find_trusted, to_container, to_host
 from rootless.runtime.rootfs import DirectoryRoot, FuseOverlayRoot, OverlayRoot
+from rootless.storage import forms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from rootless.container.engine import Engine
     from rootless.container.options import CreateOptions
+    from rootless.image.store import Image
     from rootless.runtime.rootfs import Root
 
     Range = tuple[int, int, int]
@@ -29,11 +31,15 @@ if TYPE_CHECKING:
 OVERLAY, FUSE, COPY, FOLDER = "overlay", "fuse", "copy", "folder"
 
 
-def choose(engine: Engine, options: CreateOptions, idmap: IdMap | None) -> str:
+def choose(
+    engine: Engine, options: CreateOptions, idmap: IdMap | None, image: Image | None = None
+) -> str:
     """The kind for a new container; `idmap` is its own where it is not the user's default one."""
     if options.rootfs and not options.rootfs_overlay:
         return FOLDER
     driver = engine.settings.get("storage-driver") or engine.config.text("storage", "driver")
+    if image is not None:
+        settle_layers(engine, image)
     if driver == "vfs":
         return COPY
     if idmap is not None and _is_shifted(engine.idmap, idmap):
@@ -48,6 +54,28 @@ def choose(engine: Engine, options: CreateOptions, idmap: IdMap | None) -> str:
     if not native_refusal(engine):
         return OVERLAY
     return FUSE if fuse_program(engine) else COPY
+
+
+def settle_layers(engine: Engine, image: Image) -> None:
+    """Have those layers of an image in the user's own store that cannot be used where they are.
+
+    fuse-overlayfs could show the owners of a store for others (xattr_permissions=2), but it loses modes: with 1.13, a
+    file made with 0600 and then given to somebody has 0755.
+    """
+    odd = forms.odd_layers(engine.images.layers, image.layers)
+    if not odd:
+        return
+    from rootless import log
+    from rootless.image.adopt import adopt, check_own
+
+    check_own(engine.images, image, odd)
+    wanted = [chain for chain in odd if not engine.images.layers.is_own(chain)]
+    if wanted:
+        log.warn(
+            f"image {image.id[:12]}: copying {len(wanted)} layers of a shared store, this once: "
+            "their files belong to ids that this user's containers have not"
+        )
+        adopt(engine.images, image, wanted)
 
 
 def _is_shifted(default: IdMap, own: IdMap) -> bool:
@@ -154,7 +182,11 @@ def root_of(
     if kind == COPY:
         return DirectoryRoot(f"{folder}/rootfs")
     if kind == OVERLAY:
-        return OverlayRoot(lowers, f"{folder}/upper", f"{folder}/work", volatile=options.rm)
+        # What is not synced is mounted once only: no restart may follow.
+        volatile = (
+            options.rm and options.restart in ("", "no") and options.health_on_failure != "restart"
+        )
+        return OverlayRoot(lowers, f"{folder}/upper", f"{folder}/work", volatile=volatile)
     program = fuse_program(engine)
     if not program:
         raise RootlessError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from rootless.errors import RootlessError
+from rootless.image.adopt import unpack_blob
 from rootless.image.store import Image, ImageStore
 from rootless.oci.digest import sha256
 from rootless.oci.image import emit
@@ -114,29 +115,19 @@ def _mend_layer(store: ImageStore, helper: Helper, chain: str) -> str:
         if chain not in image.layers:
             continue
         number = image.layers.index(chain)
-        digest = _layer_digest(store, image, number)
+        digest = layer_digest(store, image, number)
         if digest is None or not store.blobs.has(digest) or not store.blobs.is_intact(digest):
             continue
         store.layers.remove(chain, helper)
-        staging = store.layers.begin(
-            chain, image.layers[number - 1] if number else "", image.diff_ids[number], helper
-        )
-        if staging is None:
+        parent = image.layers[number - 1] if number else ""
+        if not unpack_blob(store, chain, parent, image.diff_ids[number], digest, helper):
             return ""
-        fd = store.blobs.open(digest)
-        try:
-            staging.start(fd, size=os.fstat(fd).st_size)
-            staging.commit(staging.finish())
-        except BaseException:
-            staging.abort()
-            raise
-        finally:
-            os.close(fd)
         return "unpacked again from its blob"
     return ""
 
 
-def _layer_digest(store: ImageStore, image: Image, number: int) -> str | None:
+def layer_digest(store: ImageStore, image: Image, number: int) -> str | None:
+    """The digest of a layer's blob, where the image's manifest can be read."""
     from rootless.image.source import manifest_of
 
     try:
@@ -249,7 +240,7 @@ def drop_blobs(store: ImageStore) -> int:
             if image.read_only:
                 continue
             for number, chain in enumerate(image.layers):
-                digest = _layer_digest(store, image, number)
+                digest = layer_digest(store, image, number)
                 if digest is not None:
                     (drop if store.layers.is_rebuildable(chain) else keep).add(digest)
         for digest in drop - keep:

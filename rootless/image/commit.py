@@ -126,7 +126,8 @@ def commit(store: ImageStore, request: Request) -> Image:
         if request.annotations:
             manifest["annotations"] = request.annotations
         host = base is not None and base.is_host
-        return store.add_image(config, emit(manifest), request.names, host=host)
+        origins = base.origins if base is not None else ()
+        return store.add_image(config, emit(manifest), request.names, origins=origins, host=host)
 
 
 def _layer(store: ImageStore, helper: Helper, request: Request) -> tuple[str, int]:

@@ -47,14 +47,16 @@ class Intake:
         manifest: Manifest,
         what: str,
         *,
-        keep_blobs: bool | None = None,
+        origins: Iterable[tuple[str, bool]] = (),
     ) -> None:
         self.store = store
         # May be given later, and not at all where every layer is here already.
         self.helper = helper
         self.config_bytes = config_bytes
         self.manifest_bytes = manifest_bytes
-        self.keep_blobs = store.keep_blobs if keep_blobs is None else keep_blobs
+        self.origins = list(origins)
+        # What nobody else is known to have stays, for digests to be the same wherever the image goes.
+        self.keep_blobs = store.keep_blobs or not self.origins
         self.config = parse_config(config_bytes, what)
         ids = diff_ids(self.config, what)
         if len(ids) != len(manifest.layers):
@@ -92,7 +94,9 @@ class Intake:
 
     def commit(self, names: Iterable[str] = (), *, digests: Iterable[str] = ()) -> Image:
         """Write the image's record and names."""
-        return self.store.add_image(self.config_bytes, self.manifest_bytes, names, digests=digests)
+        return self.store.add_image(
+            self.config_bytes, self.manifest_bytes, names, digests=digests, origins=self.origins
+        )
 
 
 class IncomingLayer:

@@ -496,7 +496,9 @@ def push(
             reporter.say(f"Copying image {entry['digest']} ({number}/{len(entries)})")
             source = found.record["sources"].get(entry["digest"], "")
             for kind in add_compression or []:
-                more.append(_add_packed(found, entry, source, kind, registry, ref.path, reporter))
+                more.append(
+                    _add_packed(found, entry, source, kind, registry, ref.path, reporter, session)
+                )
             _push_entry(found, entry, source, registry, ref.path, each, reporter, session)
             pushed.append(entry["digest"])
         entries += more
@@ -528,7 +530,7 @@ def _push_entry(
         image, name = _image(found, rest)
         manifest = manifest_for(found.store, image, name) if name else _own(found.store, image)
         digest = push_image(
-            found.store, image, manifest, registry, repository, "", options, reporter
+            found.store, image, manifest, registry, repository, "", options, reporter, session
         )
         _point(entry, registry, repository, digest)
     elif kind == "blobs":
@@ -569,6 +571,7 @@ def _add_packed(
     registry: Registry,
     repository: str,
     reporter: Reporter,
+    session: Session,
 ) -> dict[str, Any]:
     """Send an image once more with its layers packed in another way; return the entry for it."""
     kind, _, rest = source.partition(" ")
@@ -580,7 +583,9 @@ def _add_packed(
     image, name = _image(found, rest)
     manifest = manifest_for(found.store, image, name) if name else _own(found.store, image)
     options = PushOptions(format="oci", compression=packing, force_compression=True)
-    digest = push_image(found.store, image, manifest, registry, repository, "", options, reporter)
+    digest = push_image(
+        found.store, image, manifest, registry, repository, "", options, reporter, session
+    )
     made = dict(entry)
     _point(made, registry, repository, digest)
     if packing != "gzip":

@@ -244,7 +244,10 @@ def fetch(
         config = store.blobs.read(document.config.digest)
     else:
         config = registry.fetch_blob(repository, document.config, CONFIG_MAX_BYTES)
-    intake = Intake(store, None, config, document.data, document, what)
+    insecure = session.access.tls_verify is False
+    intake = Intake(
+        store, None, config, document.data, document, what, origins=[(found.name.name, insecure)]
+    )
     with intake:
         missing = []
         for layer, descriptor in zip(intake.layers(), document.layers, strict=True):

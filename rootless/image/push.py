@@ -1,7 +1,7 @@
 """Send an image that is here to a registry, an archive or a folder.
 
-A layer's blob goes out as it came, so that its digest, and the image's, stay the same wherever that is possible; what was
-never packed is packed on the way. A registry is asked first whether it has a blob, then whether it has it under another name.
+A layer's blob goes out as it came, so that its digest, and the image's, stay the same wherever that is possible: from the
+store, or once more from where the image came (image/refetch.py). What was never packed is packed on the way. A registry is asked first whether it has a blob, then whether it has it under another name.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from rootless.errors import NotFound, RootlessError, Usage
 from rootless.image import reference, signatures
 from rootless.image.parallel import run_all
 from rootless.image.reference import Reference
+from rootless.image.refetch import Refetch
 from rootless.image.registry import Registry
 from rootless.image.session import Reporter, Session
 from rootless.image.source import LayerSource, manifest_of
@@ -110,7 +111,9 @@ def push(
             )
         registry = session.for_push(ref)
         manifest = manifest_for(store, image, name)
-        digest = push_image(store, image, manifest, registry, ref.path, ref.tag, options, reporter)
+        digest = push_image(
+            store, image, manifest, registry, ref.path, ref.tag, options, reporter, session
+        )
         if options.sign_by:
             signature = signatures.sign(ref, digest, options.sign_by, options.passphrase_file)
             signatures.store(ref, digest, signature)
@@ -196,10 +199,11 @@ def push_image(
     tag: str,
     options: PushOptions,
     reporter: Reporter,
+    session: Session,
 ) -> str:
     """Send an image's blobs and manifest; without a tag, the manifest is stored by its digest."""
-    with store.hold():
-        plan = _Plan(store, image, manifest, registry, repository, options, reporter)
+    with store.hold(), Refetch(store, image, session) as refetch:
+        plan = _Plan(store, image, manifest, registry, repository, options, reporter, refetch)
         reporter.say("Getting image source signatures")
         try:
             descriptors = plan.send_layers()
@@ -256,8 +260,10 @@ class _Plan:
         repository: str,
         options: PushOptions,
         reporter: Reporter,
+        refetch: Refetch,
     ) -> None:
         self._store = store
+        self._refetch = refetch
         self._original = manifest
         self._registry = registry
         self._repository = repository
@@ -316,8 +322,9 @@ class _Plan:
                 return original.raw  # it stays where its publisher keeps it
             if self._is_there(original.digest, original.size):
                 return _descriptor(original.digest, original.size, original.packing)
-            if layer.exact:
-                self._upload(original.digest, self._open_exact(layer), original.size)
+            fd = self._open_exact(layer) if layer.exact else self._refetch.open(original)
+            if fd is not None:
+                self._upload(original.digest, fd, original.size)
                 return _descriptor(original.digest, original.size, original.packing)
             packing = original.packing or "gzip"
         assert self._helper is not None
@@ -401,7 +408,7 @@ def _mount_sources(store: ImageStore, host: str, repository: str) -> dict[str, l
     found: dict[str, list[str]] = {}
     for image in store.list():
         repositories = []
-        for name in image.names:
+        for name in [*image.names, *(origin for origin, _ in image.origins)]:
             ref = reference.parse(name)
             if ref.domain == host and ref.path != repository:
                 repositories.append(ref.path)

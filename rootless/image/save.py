@@ -1,6 +1,7 @@
 """Images into archives and folders: docker-archive, oci-archive, OCI layout, `dir`.
 
-A blob that is here goes out as it came, so that digests stay the same; what is not is made again or packed anew.
+A layer goes out as it came, so that digests stay the same: from the store, made again, or once more from where its image
+came (image/refetch.py); packed anew where none of these can be.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import os
 
 from rootless.errors import RootlessError
 from rootless.image.reference import parse
+from rootless.image.refetch import Refetch
 from rootless.image.source import LayerSource, Packed, layers_of, manifest_of
 from rootless.image.store import Image, ImageStore
 from rootless.oci import manifest as documents
@@ -163,13 +165,7 @@ def _docker_archive(store: ImageStore, images: list[Wanted], sink: Sink, helper:
         for layer in layers:
             name = f"{layer.diff_id.partition(':')[2]}.tar"
             members.append(name)
-            if sink.has(name):
-                continue
-            size = layer.plain_size
-            sink.begin(name, size)
-            for block in layer.plain(helper):
-                sink.data(block)
-            sink.end(size)
+            _put_plain(layer, name, sink, helper)
         config = f"{wanted.image.id}.json"
         if not sink.has(config):
             sink.add(config, wanted.image.config_bytes())
@@ -224,42 +220,33 @@ def _oci_image(
     config = image.config_bytes()
     if not sink.has(_blob_name(manifest.config.digest)):
         sink.add(_blob_name(manifest.config.digest), config)
-    # As it came, if it is an OCI image and every layer's blob can be had.
+    # As it came, if it is an OCI image of packed layers. One that was never packed is so now.
     as_it_is = (
         manifest.media_type == documents.OCI_MANIFEST
-        and all(layer.exact for layer in layers)
+        and any(layer.descriptor.packing for layer in layers)
         and not uncompressed
-        and any(layer.has_blob for layer in layers)
     )
-    if as_it_is:
-        for layer in layers:
-            _put_exact(layer, sink, helper)
-        return manifest.data, manifest.media_type
     descriptors = []
-    for layer in layers:
-        if uncompressed:
-            name, size = _blob_name(layer.diff_id), layer.plain_size
-            if not sink.has(name):
-                sink.begin(name, size)
-                for block in layer.plain(helper):
-                    sink.data(block)
-                sink.end(size)
-            descriptors.append(
-                {"mediaType": documents.OCI_LAYER, "digest": layer.diff_id, "size": size}
-            )
-            continue
-        if layer.has_blob and layer.descriptor.packing:
-            _put_exact(layer, sink, helper)
-            digest, size, packing = (
-                layer.descriptor.digest,
-                layer.descriptor.size,
-                layer.descriptor.packing,
-            )
-        else:
-            packed = layer.open_compressed(helper, "gzip")
-            digest, size, packing = packed.digest, packed.size, "gzip"
-            _put_packed(packed, sink)
-        descriptors.append({"mediaType": _OCI_TYPES[packing], "digest": digest, "size": size})
+    with Refetch(store, image) as refetch:
+        for layer in layers:
+            if uncompressed:
+                name, size = _blob_name(layer.diff_id), layer.plain_size
+                _put_plain(layer, name, sink, helper)
+                descriptors.append(
+                    {"mediaType": documents.OCI_LAYER, "digest": layer.diff_id, "size": size}
+                )
+                continue
+            packing = layer.descriptor.packing
+            if (packing or as_it_is) and _put_exact(layer, sink, helper, refetch):
+                digest, size = layer.descriptor.digest, layer.descriptor.size
+            else:
+                as_it_is = False
+                packed = layer.open_compressed(helper, "gzip")
+                digest, size, packing = packed.digest, packed.size, "gzip"
+                _put_packed(packed, sink)
+            descriptors.append({"mediaType": _OCI_TYPES[packing], "digest": digest, "size": size})
+    if as_it_is:
+        return manifest.data, manifest.media_type
     document: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": documents.OCI_MANIFEST,
@@ -287,34 +274,27 @@ def _dir(
     sink.add("version", b"Directory Transport Version: 1.1\n")
     config = image.config_bytes()
     sink.add(manifest.config.digest.partition(":")[2], config)
-    exact = all(layer.exact for layer in layers) and not compressed
-    if exact and manifest.media_type == documents.DOCKER_MANIFEST:
+    as_it_is = manifest.media_type == documents.DOCKER_MANIFEST and not compressed
+    descriptors = []
+    with Refetch(store, image) as refetch:
         for layer in layers:
-            _put_exact(layer, sink, helper, flat=True)
+            packing = layer.descriptor.packing
+            if (packing or not compressed) and _put_exact(layer, sink, helper, refetch, flat=True):
+                digest, size = layer.descriptor.digest, layer.descriptor.size
+            elif compressed:
+                packed = layer.open_compressed(helper, "gzip")
+                digest, size, packing = packed.digest, packed.size, "gzip"
+                _put_packed(packed, sink, flat=True)
+            else:
+                as_it_is = False
+                digest, size, packing = layer.diff_id, layer.plain_size, ""
+                _put_plain(layer, digest.partition(":")[2], sink, helper)
+            descriptors.append(
+                {"mediaType": _DOCKER_TYPES[packing], "size": size, "digest": digest}
+            )
+    if as_it_is:
         sink.add("manifest.json", manifest.data)
         return
-    descriptors = []
-    for layer in layers:
-        if layer.has_blob and (layer.descriptor.packing or not compressed):
-            _put_exact(layer, sink, helper, flat=True)
-            digest, size, packing = (
-                layer.descriptor.digest,
-                layer.descriptor.size,
-                layer.descriptor.packing,
-            )
-        elif compressed:
-            packed = layer.open_compressed(helper, "gzip")
-            digest, size, packing = packed.digest, packed.size, "gzip"
-            _put_packed(packed, sink, flat=True)
-        else:
-            digest, size, packing = layer.diff_id, layer.plain_size, ""
-            name = digest.partition(":")[2]
-            if not sink.has(name):
-                sink.begin(name, size)
-                for block in layer.plain(helper):
-                    sink.data(block)
-                sink.end(size)
-        descriptors.append({"mediaType": _DOCKER_TYPES[packing], "size": size, "digest": digest})
     sink.add(
         "manifest.json",
         emit(
@@ -336,12 +316,28 @@ def _blob_name(digest: str, flat: bool = False) -> str:
     return digest.partition(":")[2] if flat else f"blobs/{digest.replace(':', '/')}"
 
 
-def _put_exact(layer: LayerSource, sink: Sink, helper: Helper, *, flat: bool = False) -> None:
-    name = _blob_name(layer.descriptor.digest, flat)
+def _put_plain(layer: LayerSource, name: str, sink: Sink, helper: Helper) -> None:
     if sink.has(name):
         return
-    fd = layer.open_exact(helper)
+    size = layer.plain_size
+    sink.begin(name, size)
+    for block in layer.plain(helper):
+        sink.data(block)
+    sink.end(size)
+
+
+def _put_exact(
+    layer: LayerSource, sink: Sink, helper: Helper, refetch: Refetch, *, flat: bool = False
+) -> bool:
+    """Write a layer's blob as it came; False where nobody has it any more."""
+    name = _blob_name(layer.descriptor.digest, flat)
+    if sink.has(name):
+        return True
+    fd = layer.open_exact(helper) if layer.exact else refetch.open(layer.descriptor)
+    if fd is None:
+        return False
     _put_file(fd, name, layer.descriptor.size, sink)
+    return True
 
 
 def _put_packed(packed: Packed, sink: Sink, *, flat: bool = False) -> None:

@@ -84,6 +84,11 @@ class Session:
     def at(self, endpoint: Endpoint) -> Registry:
         return self.registry(endpoint.reference.domain, insecure=endpoint.insecure)
 
+    def serves(self, host: str) -> bool:
+        """Whether this session has talked to a host already."""
+        with self._lock:
+            return any(key[0] == host for key in self._registries)
+
     def for_push(self, ref: Reference) -> Registry:
         """Return the client for a reference's own registry; mirrors and rewriting are for pulls only."""
         self.config.check_blocked(ref)

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rootless.storage.unpack import Helper
+    from rootless.storage.unpack import Helper, Job
 
 _READ = 1 << 20
 
@@ -123,7 +123,8 @@ class LayerSource:
                 f"blob {digest} is damaged", hint="`rootless system check --repair`"
             )
 
-    def _rebuilt(self, helper: Helper) -> Iterator[bytes]:
+    def rebuild(self, helper: Helper) -> tuple[int, Job]:
+        """Begin to make the archive again out of the files: a pipe to read, and the job that says how it ended."""
         folder = self._store.layers.folder(self.chain)
         reader, writer = os.pipe2(os.O_CLOEXEC)
         enlarge_pipe(reader)
@@ -138,6 +139,10 @@ class LayerSource:
         finally:
             for fd in (*opened, writer):
                 os.close(fd)
+        return reader, job
+
+    def _rebuilt(self, helper: Helper) -> Iterator[bytes]:
+        reader, job = self.rebuild(helper)
         try:
             while block := os.read(reader, _READ):
                 yield block

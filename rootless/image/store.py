@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 # Longer names do not fit a file name on some file systems; they are kept under their digest.
 _NAME_MAX = 200
 HOST_NAME = "localhost/host:latest"
+_ORIGINS_MAX = 8
 
 
 class ImageInUse(RootlessError):
@@ -108,6 +109,12 @@ class Image:
         """The chain ids, base first."""
         chains: list[str] = self.record["chains"]
         return chains
+
+    @property
+    def origins(self) -> list[tuple[str, bool]]:
+        """The repositories that have the blobs of its manifest, and whether they were asked without TLS checks."""
+        found: list[tuple[str, bool]] = self.record.get("origins") or []
+        return found
 
     @property
     def diff_ids(self) -> list[str]:
@@ -172,8 +179,8 @@ class ImageStore:
         self.root = paths.images
         self.additional = tuple(additional)
         self.locks = paths.cache
-        # Whether compressed layers are kept beside the unpacked ones.
-        self.keep_blobs = True
+        # Whether compressed layers are kept beside the unpacked ones although they could be fetched again.
+        self.keep_blobs = False
         self._idmap = idmap
         tmp = f"{self.root}/tmp"
         self.blobs = BlobStore(
@@ -413,11 +420,13 @@ class ImageStore:
         names: Iterable[str] = (),
         *,
         digests: Iterable[str] = (),
+        origins: Iterable[tuple[str, bool]] = (),
         host: bool = False,
     ) -> Image:
         """Write an image's record; its layers are there already. The caller holds `hold()`.
 
-        `digests` are further ones by which it shall be known: an index's.
+        `digests` are further ones by which it shall be known: an index's. `origins` are the repositories that have
+        the blobs which are not kept here, with whether to ask them without TLS checks.
         """
         from rootless.oci.image import parse_config, parse_time
 
@@ -435,8 +444,10 @@ class ImageStore:
         digest = self.blobs.put(manifest_bytes)
         known = self.get(identity[7:])
         all_digests = [digest, *digests]
+        all_origins = [(name, insecure) for name, insecure in origins]
         if known is not None and not known.read_only:
             all_digests += known.digests
+            all_origins += [(name, insecure) for name, insecure in known.origins]
         record = {
             "id": identity[7:],
             "config_digest": identity,
@@ -449,6 +460,8 @@ class ImageStore:
         }
         if host:
             record["host"] = True
+        if all_origins:
+            record["origins"] = list(dict.fromkeys(all_origins))[:_ORIGINS_MAX]
         write_json(
             f"{self.root}/records/{identity[7:]}", record, self.blobs.mode, sync=self.blobs.sync
         )
@@ -497,11 +510,14 @@ class ImageStore:
         except FileNotFoundError:
             pass
 
-    def collect(self, keep: Iterable[str] = (), *, block: bool = False) -> int:
+    def collect(
+        self, keep: Iterable[str] = (), *, block: bool = False, copies: bool = False
+    ) -> int:
         """Remove layers and blobs that no record needs; return the freed blob bytes.
 
         `keep` names the images that containers use: of those, former host images live on. Where others are at work on
-        the store it is left to the next command, unless `block`.
+        the store it is left to the next command, unless `block`. With `copies`, what is here of additional stores'
+        images (image/adopt.py) goes as well, unless containers use it.
         """
         lock = self.exclusive(block=block)
         if not lock.acquire():
@@ -519,6 +535,8 @@ class ImageStore:
             blobs: set[str] = set()
             for image in self.list():
                 if image.read_only:
+                    if not copies or image.id in used:
+                        chains.update(image.layers)
                     continue
                 if image.is_host and not image.names and image.id not in used:
                     self.forget(image)  # the host's /etc as it was before
@@ -645,6 +663,10 @@ def check_shared(folder: str) -> None:
             if path == folder:
                 return
             raise
+        except PermissionError:
+            raise _closed(folder) from None
+        if path == folder and not os.access(path, os.R_OK | os.X_OK):
+            raise _closed(folder)
         if status.st_uid not in (0, os.geteuid()):
             raise RootlessError(
                 f"{folder}: the additional image store is not used: {path} belongs to uid {status.st_uid}",
@@ -657,3 +679,12 @@ def check_shared(folder: str) -> None:
         if path == "/":
             return
         path = os.path.dirname(path)
+
+
+def _closed(folder: str) -> RootlessError:
+    from rootless.image.adopt import fill_hint
+
+    return RootlessError(
+        f"{folder}: the additional image store cannot be read: permission denied",
+        hint=fill_hint(folder),
+    )

@@ -26,6 +26,8 @@ OPAQUE = b".wh..wh..opq"
 OPAQUE_XATTR = b"user.overlay.opaque"
 # "uid:gid:mode", as containers/storage and fuse-overlayfs write and read it.
 OWNER_XATTR = b"user.containers.override_stat"
+# On the root of a layer whose files all have another owner and mode than their image says.
+MASKED_XATTR = b"user.rootless.masked"
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # Kept from an archive; trusted.* cannot be set here, user.overlay.* and the owner record would steer overlayfs or us.
@@ -185,6 +187,15 @@ class Extractor:
     def run(self, reader: tar.Reader) -> None:
         os.umask(0)
         limit = self._limits.max_entries
+        if self._owners.mask is not None:
+            # OWNER on the root is how fuse-overlayfs knows such a layer; an entry of its own may follow.
+            self._record_root(b".")
+            try:
+                os.setxattr(b".", MASKED_XATTR, b"1")
+            except OSError as error:
+                raise TarError(
+                    f"force_mask: this file system keeps no owners beside its files: {os.strerror(error.errno or 0).lower()}"
+                ) from error
         while (entry := reader.next()) is not None:
             self.count += 1
             if self.count > limit:
@@ -428,7 +439,18 @@ class Extractor:
             if not stat.S_ISDIR(os.stat(path).st_mode):
                 self._remove(path)
                 os.mkdir(path, 0o755)
+            else:
+                self._made.add(path)
+                return
+        if self._owners.mask is not None:
+            self._record_root(path)
         self._made.add(path)
+
+    def _record_root(self, path: bytes) -> None:
+        """Note root and 0755 for a folder that has no entry."""
+        entry = tar.Entry(path, tar.DIRECTORY)
+        entry.mode = 0o755
+        self._record_owner(path, entry)
 
     def _replace(self, path: bytes, make: object) -> None:
         assert callable(make)

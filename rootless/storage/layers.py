@@ -14,6 +14,7 @@ from rootless.errors import RootlessError
 from rootless.files import Lock, make_dirs, read_json, write_atomic
 from rootless.oci.digest import is_digest, sha256
 from rootless.storage.blobs import explain_full
+from rootless.storage.forms import note, on_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,20 +55,20 @@ class LayerStore:
 
     __slots__ = (
         "_fallbacks",
-        "_root",
         "_tmp",
         "force_mask",
         "idmap",
         "ignore_chown_errors",
         "limits",
         "mode",
+        "root",
         "sync",
     )
 
     def __init__(
         self, root: str, tmp: str, idmap: Callable[[], IdMap], fallbacks: tuple[str, ...] = ()
     ) -> None:
-        self._root = root
+        self.root = root
         self._tmp = tmp
         self._fallbacks = fallbacks
         self.idmap = idmap
@@ -81,12 +82,16 @@ class LayerStore:
     def folder(self, chain: str) -> str:
         """The layer's folder, in this store or an additional one."""
         name = folder_name(chain)
-        own = f"{self._root}/{name}"
+        own = f"{self.root}/{name}"
         if self._fallbacks and not os.path.isdir(own):
             for root in self._fallbacks:
                 if os.path.isdir(f"{root}/{name}"):
                     return f"{root}/{name}"
         return own
+
+    def is_own(self, chain: str) -> bool:
+        """Whether the layer lies in this store, and not (only) in an additional one."""
+        return os.path.isdir(f"{self.root}/{folder_name(chain)}")
 
     def path(self, chain: str) -> str:
         return f"{self.folder(chain)}/diff"
@@ -109,7 +114,7 @@ class LayerStore:
     def all(self) -> Iterator[str]:
         """Yield the chain ids of the store's own layers."""
         try:
-            names = os.listdir(self._root)
+            names = os.listdir(self.root)
         except FileNotFoundError:
             return
         for name in names:
@@ -122,14 +127,20 @@ class LayerStore:
         make_dirs(self._tmp)
         return Lock(f"{self._tmp}/layer-{folder_name(chain)}.lock")
 
-    def begin(self, chain: str, parent: str, diff_id: str, helper: Helper) -> Staging | None:
-        """Return a folder to unpack into, or None where the layer is (or, after waiting, has come) there."""
-        if self.has(chain):
+    def begin(
+        self, chain: str, parent: str, diff_id: str, helper: Helper, *, own: bool = False
+    ) -> Staging | None:
+        """Return a folder to unpack into, or None where the layer is (or, after waiting, has come) there.
+
+        `own` makes one in this store though an additional one has it as well.
+        """
+        is_there = self.is_own if own else self.has
+        if is_there(chain):
             return None
         lock = self.lock(chain)
         lock.acquire()
         try:
-            if self.has(chain):
+            if is_there(chain):
                 self._unlock(lock)
                 return None
             folder = f"{self._tmp}/layer-{folder_name(chain)}"
@@ -163,7 +174,7 @@ class LayerStore:
         os.mkdir(f"{folder}/diff", 0o755)
         if os.geteuid() == 0:
             own_by_namespace_root(f"{folder}/diff", helper.idmap)
-        make_dirs(self._root)
+        make_dirs(self.root)
 
     def _unlock(self, lock: Lock) -> None:
         # Unlinked while held: whoever waits on the old file finds that it is gone and looks again.
@@ -179,7 +190,7 @@ class LayerStore:
         trash = f"{self._tmp}/trash-{name}-{os.getpid()}"
         make_dirs(self._tmp)
         try:
-            os.rename(f"{self._root}/{name}", trash)
+            os.rename(f"{self.root}/{name}", trash)
         except FileNotFoundError:
             return
         clear(trash, helper)
@@ -276,7 +287,7 @@ class Staging:
         try:
             result = job.wait()
         except OSError as error:
-            raise explain_full(error, self._store._root) from error
+            raise explain_full(error, self._store.root) from error
         if not self.chain:
             self.diff_id = result["diff_id"]
         elif result["diff_id"] != self.diff_id:
@@ -300,7 +311,7 @@ class Staging:
             "size": result["size"],
             "entries": result["entries"],
             "spoiled": result["spoiled"],
-            "map": self._helper.idmap.to_json(),
+            "map": on_host(self._helper.idmap).to_json(),
         }
         if self._store.force_mask is not None:
             record["force_mask"] = self._store.force_mask
@@ -314,8 +325,9 @@ class Staging:
                 os.chmod(f"{self._folder}/recipe", self._store.mode)
         if self._store.sync:
             sync_file_system(self._folder)
+        note(self._store, self._helper.idmap, masked=self._store.force_mask is not None)
         try:
-            os.rename(self._folder, f"{self._store._root}/{folder_name(self.chain)}")
+            os.rename(self._folder, f"{self._store.root}/{folder_name(self.chain)}")
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise

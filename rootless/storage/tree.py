@@ -10,13 +10,17 @@ import errno
 import os
 import stat
 
-from rootless.storage.extract import OPAQUE, OPAQUE_XATTR, WHITEOUT
+from rootless.storage.extract import MASKED_XATTR, OPAQUE, OPAQUE_XATTR, OWNER_XATTR, WHITEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+# fuse-overlayfs writes it beside OPAQUE, as a device; as a file it is the whiteout of `.opq`.
+_FUSE_OPAQUE = b".wh..opq"
 
 
 class Node:
@@ -78,10 +82,42 @@ def walk(layers: list[int], *, raw: bool = False) -> Iterator[Node]:
 
     The topmost layer comes first. With `raw`, whiteouts and opaque folders of the (single) layer are yielded as such.
     """
-    yield from _walk(list(enumerate(layers)), b"", raw)
+    masked = frozenset(number for number, root in enumerate(layers) if is_masked(root))
+    yield from _walk(list(enumerate(layers)), b"", raw, masked)
 
 
-def _walk(layers: list[tuple[int, int]], path: bytes, raw: bool) -> Iterator[Node]:
+def is_masked(root: int) -> bool:
+    """Whether a layer was made for others (force_mask): its files' owners and modes are in xattrs."""
+    try:
+        os.getxattr(root, MASKED_XATTR)
+    except OSError:
+        return False
+    return True
+
+
+def _unmasked(status: os.stat_result, name: bytes, folder: int) -> os.stat_result:
+    """A file's status with the owner and mode that it has in its image; links can carry none, and are root's."""
+    uid, gid, mode = 0, 0, stat.S_IMODE(status.st_mode)
+    if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+        path = b"/proc/self/fd/%d/%s" % (folder, name)
+        try:
+            uid, gid, mode = parse_owner(os.getxattr(path, OWNER_XATTR, follow_symlinks=False))
+        except (OSError, ValueError):
+            pass
+    kind = stat.S_IFMT(status.st_mode)
+    more = {"st_mtime_ns": status.st_mtime_ns, "st_atime_ns": status.st_atime_ns, "st_rdev": 0}
+    return os.stat_result((kind | mode, *status[1:4], uid, gid, *status[6:]), more)
+
+
+def parse_owner(value: bytes) -> tuple[int, int, int]:
+    """uid, gid and mode of an owner's xattr; ValueError where it is none."""
+    uid, gid, mode, *_ = value.split(b":")
+    return int(uid), int(gid), int(mode, 8) & 0o7777
+
+
+def _walk(
+    layers: list[tuple[int, int]], path: bytes, raw: bool, masked: frozenset[int]
+) -> Iterator[Node]:
     found: dict[bytes, list[tuple[int, int, os.stat_result]]] = {}
     hidden: set[bytes] = set()
     for number, folder in layers:
@@ -91,7 +127,7 @@ def _walk(layers: list[tuple[int, int]], path: bytes, raw: bool) -> Iterator[Nod
             name = os.fsencode(entry.name)
             if name.startswith(WHITEOUT):
                 # What stands for a whiteout where mknod was not allowed.
-                if name == OPAQUE:
+                if name == OPAQUE or (name == _FUSE_OPAQUE and _is_device(entry)):
                     opaque = True
                     continue
                 target = name[len(WHITEOUT) :]
@@ -115,6 +151,8 @@ def _walk(layers: list[tuple[int, int]], path: bytes, raw: bool) -> Iterator[Nod
                 continue
             if places and not stat.S_ISDIR(places[-1][2].st_mode):
                 continue
+            if number in masked:
+                status = _unmasked(status, name, folder)
             places.append((number, folder, status))
         hidden |= hides
         hidden |= {
@@ -142,10 +180,17 @@ def _walk(layers: list[tuple[int, int]], path: bytes, raw: bool) -> Iterator[Nod
                         raise
             opaque = bool(raw and opened and _is_marked(opened[0][1]))
             yield Node(child, name, folder, number, status, is_opaque=opaque)
-            yield from _walk(opened, child, raw)
+            yield from _walk(opened, child, raw, masked)
         finally:
             for _, fd in opened:
                 os.close(fd)
+
+
+def _is_device(entry: os.DirEntry[str]) -> bool:
+    try:
+        return is_whiteout(entry.stat(follow_symlinks=False))
+    except FileNotFoundError:
+        return True
 
 
 def _is_marked(folder: int) -> bool:
@@ -160,7 +205,7 @@ def _is_marked(folder: int) -> bool:
 
 def _blank() -> os.stat_result:
     """What a whiteout's lstat looks like."""
-    return os.stat_result((stat.S_IFCHR, 0, 0, 1, 0, 0, 0, 0, 0, 0))
+    return os.stat_result((stat.S_IFCHR, 0, 0, 1, 0, 0, 0, 0, 0, 0), {"st_rdev": 0})
 
 
 def whiteout(path: bytes) -> Node:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +74,30 @@ def test_writable_places(engine: Engine, options: str) -> None:
     )  # fmt: skip
     assert out.split() == ["0"] * 4
     engine.ok("volume", "rm", "vol")
+
+
+def test_a_store_that_root_fills_serves_a_user_with_one_id(
+    engine: Engine, tmp_path: Path, busybox_archive: Path
+) -> None:
+    shared = engine.folder / "srv"
+    root = [*engine.program[:1], "--root", str(shared), "--storage-opt", "force_mask=shared"]
+    subprocess.run([*root, "load", "-q", "-i", str(busybox_archive)], check=True)
+    os.chmod(engine.folder, 0o755)
+    home = engine.folder / "nobody"
+    home.mkdir()
+    os.chown(home, 65534, 65534)
+    option = f"additionalimagestore={shared}"
+    done = subprocess.run(
+        [
+            "setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
+            *engine.program[:1], "--root", f"{home}/data", "--runroot", f"{home}/run",
+            "--storage-opt", option, "run", "--rm", "--network", "none",
+            "localhost/busybox", "sh", "-c", "stat -c '%u %g' /etc/passwd /home/app; touch /etc/passwd",
+        ],
+        env={"HOME": str(home), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "0 0\n0 0\n"), done.stderr

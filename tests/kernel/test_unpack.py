@@ -34,8 +34,8 @@ def made(tmp_path: Path) -> ImageStore:
 def helper(made: ImageStore) -> Iterator[Helper]:
     with made.helper() as one:
         yield one
-        for name in os.listdir(made.layers._root):
-            layers.empty(Path(made.layers._root) / name, one)
+        for name in os.listdir(made.layers.root):
+            layers.empty(Path(made.layers.root) / name, one)
         assert os.listdir(f"{made.root}/tmp") == []
 
 
@@ -44,11 +44,11 @@ def unpacked(made: ImageStore, helper: Helper, *entries: Entry) -> Tree:
 
 
 def refused(made: ImageStore, helper: Helper, *entries: Entry, match: str) -> None:
-    before = os.listdir(made.layers._root)
+    before = os.listdir(made.layers.root)
     with pytest.raises(RootlessError, match=match) as caught:
         layers.unpack(made, layer(entries), helper)
     assert "\n" not in str(caught.value)
-    assert os.listdir(made.layers._root) == before
+    assert os.listdir(made.layers.root) == before
     assert os.listdir(f"{made.root}/tmp") == []
 
 
@@ -401,7 +401,7 @@ def test_wrong_diff_id_leaves_nothing(made: ImageStore, helper: Helper) -> None:
         staging.finish()
     staging.abort()
     os.close(fd)
-    assert os.listdir(made.layers._root) == []
+    assert os.listdir(made.layers.root) == []
 
 
 def test_case_12_nothing_of_the_archive_is_loaded(made: ImageStore, helper: Helper) -> None:
