@@ -164,8 +164,14 @@ def make_dirs(path: str, mode: int = 0o700) -> None:
     except FileExistsError:
         pass
     except FileNotFoundError:
-        make_dirs(os.path.dirname(path), mode)
-        make_dirs(path, mode)
+        parent = os.path.dirname(path)
+        if parent in ("", path) or os.path.isdir(parent):
+            raise  # there is a parent, which takes no folders: /proc
+        make_dirs(parent, mode)
+        try:
+            os.mkdir(path, mode)
+        except FileExistsError:
+            pass
 
 
 def write_all(fd: int, data: bytes) -> None:

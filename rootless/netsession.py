@@ -256,17 +256,20 @@ class Session(Line):
 
     # --- start ---
 
-    def begin(self, pid: int) -> None:
+    def begin(self, pid: int, netns: int = -1) -> None:
         """Start what takes time: the way out, the door for published ports; and have the container wired."""
         if self.state.get("make_outside"):
             self._outside = self._start_outside()
         if self.state["ports"]:
             self._opening = self._start_door()
-        netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        opened = -1
+        if netns < 0:
+            netns = opened = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
             self.send({"op": "attach", "endpoint": self.identity}, [netns])
         finally:
-            os.close(netns)
+            if opened >= 0:
+                os.close(opened)
         self._attached = True
 
     def _start_door(self) -> Pending:

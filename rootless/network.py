@@ -224,22 +224,29 @@ class Link:
 
     # --- the helper ---
 
-    def start(self, pid: int) -> Connection:
-        """Begin to connect the namespaces of `pid`, our child; before it changes its ids."""
+    def start(self, pid: int, netns: int = -1, userns: int = -1) -> Connection:
+        """Begin to connect the namespaces of `pid`, our child; before it changes its ids.
+
+        `netns` and `userns` are these where its /proc is closed to us.
+        """
         if self.driver not in (*DRIVERS, "bridge"):
             return Connection(self, pid, None)
         if self.driver == "bridge":
             connection = Connection(self, pid, None, self.bridge)
             try:
-                self.bridge.begin(pid)
+                self.bridge.begin(pid, netns)
             except BaseException:
                 connection.close()
                 raise
             return connection
-        netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        userns = -1
+        opened = []
         try:
-            userns = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+            if netns < 0:
+                netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+                opened.append(netns)
+            if userns < 0:
+                userns = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+                opened.append(userns)
             if self.driver == "pasta":
                 from slirp import pasta
 
@@ -264,9 +271,8 @@ class Link:
                     raise
             return connection
         finally:
-            os.close(netns)
-            if userns >= 0:
-                os.close(userns)
+            for fd in opened:
+                os.close(fd)
 
 
 class Connection:

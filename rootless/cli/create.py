@@ -20,13 +20,15 @@ def main(inv: Invocation) -> int:
     from rootless.container.facts import prepare
     from rootless.container.lifecycle import remove
     from rootless.container.options import CreateOptions
+    from rootless.container.requirements import joins_stopped
 
     options = CreateOptions.from_invocation(inv)
     engine = open_engine(inv.globals)
     record = create(engine, options, lambda: reporter(quiet=options.quiet))
     try:
-        # What the spec refuses is said now, not at the first start.
-        prepare(engine, record)
+        if not joins_stopped(engine, record):
+            # What the spec refuses is said now, not at the first start.
+            prepare(engine, record)
     except BaseException:
         remove(engine, record["id"], force=True, volumes=True)
         raise

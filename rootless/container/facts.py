@@ -10,9 +10,9 @@ import os
 import resource
 import stat
 
-from rootless import network
+from rootless import log, network
 from rootless import quickjson as json
-from rootless.container import roots
+from rootless.container import cgroup_manager, roots
 from rootless.container.defaults import surroundings
 from rootless.container.options import CreateOptions
 from rootless.container.spec import HostFacts, hostname, make_spec
@@ -21,7 +21,11 @@ from rootless.errors import InvalidState, NotFound, RootlessError
 from rootless.files import make_private_dir, read_bytes, read_json, write_json
 from rootless.linux.fs import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from rootless.linux.idmap import IdMap
-from rootless.runtime import cgroup, launch
+from rootless.linux.libc import AT_EMPTY_PATH, AT_FDCWD
+from rootless.linux.mount import OPEN_TREE_CLONE, open_tree
+from rootless.linux.prctl import PR_SET_DUMPABLE, prctl
+from rootless.linux.sched import CLONE_NEWNS, CLONE_NEWUSER, setns
+from rootless.runtime import cgroup, launch, sync
 from rootless.state import process_of
 
 TYPE_CHECKING = False
@@ -59,7 +63,7 @@ class Preparation:
         self.options = options
         self.spec = spec
         self.root = root
-        self.network: Callable[[int], Any] | None = None
+        self.network: Callable[[int, int, int], Any] | None = None
         self.link: network.Link | None = None
         self.cgroup: Any = None
         self.preserve_fds = [*range(3, 3 + options.preserve_fds), *options.preserve_fd]
@@ -120,7 +124,7 @@ def prepare(engine: Engine, record: dict[str, Any], service: Service | None = No
     if joined is not None:
         host.namespaces = joined.paths
         host.uids, host.gids = joined.idmap.uids, joined.idmap.gids
-        host.shm_source = joined.shm
+        host.shm_fd = joined.shm
     host.files = make_files(run_folder, record, options)
     link, files = network.for_start(
         engine.paths,
@@ -131,6 +135,11 @@ def prepare(engine: Engine, record: dict[str, Any], service: Service | None = No
         lambda: image_file(engine, image, "etc/hosts"),
     )
     host.files.update(files)
+    if link.driver == "slirp4netns" and not any(0 == inside for inside, _, _ in host.uids):
+        raise RootlessError(
+            "--network slirp4netns: it has to be root in the container's user namespace, where uid 0 is not mapped",
+            hint="use --network pasta, or an id map with uid 0 (another --userns, or subordinate ids)",
+        )
     if not options.no_hostname and options.uts != "host":
         host.files["/etc/hostname"] = _file(run_folder, "hostname", f"{hostname(options, host)}\n")
     host.cgroups_path = f"/rootless-{identity}"
@@ -178,7 +187,7 @@ class Joined:
         self.owner = owner
         self.idmap = idmap
         self.paths: dict[str, str] = {}
-        self.shm = ""
+        self.shm = -1
         self.descriptors: list[int] = []
 
 
@@ -208,6 +217,10 @@ def join(engine: Engine, options: CreateOptions) -> Joined | None:
             raise InvalidState(
                 f"cannot join the {name} namespace of container {other}: it does not run"
             )
+        if os.stat(f"/proc/{init.pid}/ns/{name}").st_ino == os.stat(f"/proc/self/ns/{name}").st_ino:
+            # The other one has the host's, which is ours already and which nobody may enter from a namespace below.
+            setattr(options, attribute, "host")
+            continue
         kind = {"net": "network"}.get(name, name)
         userns = os.stat(f"/proc/{init.pid}/ns/user").st_ino
         if joined is None:
@@ -225,7 +238,9 @@ def join(engine: Engine, options: CreateOptions) -> Joined | None:
         if kind != "user":
             _hold(joined, kind, init.pid, name)
         if kind == "ipc":
-            joined.shm = f"/proc/{init.pid}/root/dev/shm"
+            joined.shm = _copy_shm(init.pid, joined.descriptors[0])
+            if joined.shm >= 0:
+                joined.descriptors.append(joined.shm)
         if not init.is_alive():
             raise InvalidState(
                 f"cannot join the {name} namespace of container {other}: it has just ended"
@@ -239,14 +254,43 @@ def _hold(joined: Joined, kind: str, pid: int, name: str) -> None:
     joined.paths[kind] = f"/proc/self/fd/{fd}"
 
 
+def _copy_shm(pid: int, userns: int) -> int:
+    """A detached copy of a container's /dev/shm, -1 where it has none. It is taken in the container's mount namespace: in
+    no other can its mounts be copied."""
+    mount_namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    ours, theirs = sync.Channel.pair()
+    child = os.fork()
+    if child == 0:
+        try:
+            prctl(PR_SET_DUMPABLE, 0)
+            setns(userns, CLONE_NEWUSER)
+            setns(mount_namespace, CLONE_NEWNS)
+            place = openat2(
+                AT_FDCWD, "/dev/shm", os.O_PATH | os.O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS
+            )
+            copy = open_tree(place, "", OPEN_TREE_CLONE | AT_EMPTY_PATH)
+            theirs.send(sync.PREPARED, fd=copy)
+        except FileNotFoundError:
+            theirs.send(sync.PREPARED)
+        except BaseException as error:
+            theirs.send(sync.FAILED, sync.encode_failure("ipc namespace", error))
+        finally:
+            os._exit(0)
+    os.close(mount_namespace)
+    theirs.close()
+    try:
+        return ours.expect(sync.PREPARED)[1]
+    finally:
+        ours.close()
+        os.waitpid(child, 0)
+
+
 def plan_cgroup(
     engine: Engine, identity: str, options: CreateOptions, spec: dict[str, Any]
 ) -> cgroup.Plan:
     """Where the container's cgroup will be; an error where a limit that is asked for cannot be kept."""
-    manager = engine.settings.get("cgroup-manager") or engine.config.text(
-        "engine", "cgroup_manager"
-    )
-    return cgroup.plan(
+    manager = cgroup_manager.wanted(engine)
+    planned = cgroup.plan(
         identity,
         (spec.get("linux") or {}).get("resources"),
         mode=options.cgroups or "enabled",
@@ -257,6 +301,12 @@ def plan_cgroup(
         else 0,
         stop_timeout_s=options.stop_timeout,
     )
+    if manager == "systemd" and planned.manager in ("none", "cgroupfs"):
+        log.warn(
+            f"--cgroup-manager systemd: falling back to cgroupfs: "
+            f"{planned.reason or 'no systemd manager of this user runs'}"
+        )
+    return planned
 
 
 def find_mounts(engine: Engine, record: dict[str, Any], host: HostFacts) -> None:

@@ -35,8 +35,8 @@ def read(reader: Reader, o: CreateOptions) -> None:
         _times(reader, o)
     startup = text("health_startup_cmd")
     if startup:
-        if not command:
-            raise Usage("startup healthcheck requires a healthcheck: give --health-cmd")
+        if flags.get("no_healthcheck"):
+            raise Usage("cannot specify both --no-healthcheck and --health-startup-cmd")
         o.health_startup = _health_test(startup)
         o.health_startup["Interval"] = _interval(
             reader, "health_startup_interval", "startup healthcheck interval"

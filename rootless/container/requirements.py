@@ -88,6 +88,19 @@ def check_free(engine: Engine, identity: str) -> None:
         )
 
 
+def joins_stopped(engine: Engine, record: dict[str, Any]) -> bool:
+    """Whether it joins namespaces of a container that does not run, so that they are there only when it is started."""
+    from rootless.container.status import PAUSED, RUNNING, status_of
+
+    options = record["options"]
+    modes = (options.get(attribute, "").partition(":") for attribute, _ in _MODES)
+    return any(
+        status_of(engine, identity).word not in (RUNNING, PAUSED)
+        for kind, _, identity in modes
+        if kind == "container"
+    )
+
+
 def start_first(engine: Engine, identity: str) -> None:
     """Start what a container needs, and what that needs, where it does not run."""
     record = engine.containers.read(identity)

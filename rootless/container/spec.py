@@ -99,7 +99,7 @@ class HostFacts:
         "scratch",
         "seccomp",
         "selinux",
-        "shm_source",
+        "shm_fd",
         "gids",
         "has_mqueue",
         "uids",
@@ -130,8 +130,8 @@ class HostFacts:
         self.pids_limit = 0
         #: Files made for the container by their place in it: /etc/hosts, /run/.containerenv, … -> path on the host
         self.files: dict[str, str] = {}
-        #: Where /dev/shm comes from when the IPC namespace is another container's
-        self.shm_source = ""
+        #: A detached copy of /dev/shm when the IPC namespace is another container's
+        self.shm_fd = -1
         #: catatonit, for --init
         self.init_path = ""
         #: The host's environment, for --env-host and --http-proxy
@@ -585,10 +585,16 @@ def _add_shm(found: dict[str, OciMount], options: CreateOptions, host: HostFacts
         return
     place = "/dev/shm"
     guard = ["nosuid", "noexec", "nodev"]
+    entry: dict[str, Any]
     if options.ipc == "host":
         entry = {"type": "bind", "source": place, "options": ["bind", "rprivate", *guard]}
-    elif host.shm_source:
-        entry = {"type": "bind", "source": host.shm_source, "options": ["bind", "rprivate", *guard]}
+    elif host.shm_fd >= 0:
+        entry = {
+            "type": "bind",
+            "source": place,
+            "options": ["bind", "rprivate", *guard],
+            "rootless": {"detached": host.shm_fd},
+        }
     else:
         words = [*guard, "mode=1777"]
         if options.shm_size:

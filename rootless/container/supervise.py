@@ -221,6 +221,7 @@ class Supervisor:
             launch.abort()
             self._release()
             raise
+        launch.close()
         return self._ended(status)
 
     def _create(self) -> Launch:
@@ -228,17 +229,7 @@ class Supervisor:
         terminal = bool(self.options.tty)
         # Streams that are passed on are ours as init inherits them: nothing of them changes hands.
         stdio = None if terminal or self._passes_streams() else monitor.make_stdio()
-        launch = Launch(
-            self.preparation.spec,
-            self.preparation.root,
-            stdio=stdio,
-            preserve_fds=self.preparation.preserve_fds,
-            in_root=self._in_root(),
-            cache=self.engine.paths.cache,
-            identity=self.identity,
-            bundle=self.engine.containers.path(self.identity),
-            outer=self.preparation.link.outer() if self.preparation.link is not None else None,
-        )
+        launch = self._launch(stdio)
         try:
             if self.service is not None:
                 self.service.begin()
@@ -294,7 +285,7 @@ class Supervisor:
         self.preparation.cgroup.enter(launch.pid, os.getpid())
         self.cgroup = self.preparation.cgroup.cgroup
         if self.preparation.network is not None:
-            self.network = self.preparation.network(launch.pid)
+            self.network = self.preparation.network(launch.pid, launch.netns, launch.userns)
 
     def _serve(self, launch: Launch) -> int:
         monitor = self.monitor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rootless.container import cgroup_manager
 from rootless.container.options import CreateOptions
 from rootless.container.spec import resources
 from rootless.errors import RootlessError
@@ -73,6 +74,10 @@ def _with_check(
     if changed.health is not None and changed.health.get("Test") == ["NONE"]:
         check = None
         options.health_startup = None
+    if check is None and options.health_startup:
+        raise RootlessError(
+            "cannot set a startup healthcheck when there is no regular healthcheck: invalid argument"
+        )
     if check is None and options.health_on_failure != "none":
         raise RootlessError(
             f"cannot set on-failure action to {options.health_on_failure} without a health check"
@@ -112,8 +117,7 @@ def _apply(
         identity,
         wanted,
         mode=options.cgroups or "enabled",
-        manager=engine.settings.get("cgroup-manager")
-        or engine.config.text("engine", "cgroup_manager"),
+        manager=cgroup_manager.wanted(engine),
         parent=options.cgroup_parent,
     )
     if live is not None:

@@ -132,9 +132,13 @@ def open_source(entry: dict[str, Any]) -> int:
     flags = m.OPEN_TREE_CLONE | (libc.AT_RECURSIVE if options.recursive else 0)
     if options.copy_symlink:
         flags |= libc.AT_SYMLINK_NOFOLLOW
-    subpath = (entry.get("rootless") or {}).get("subpath")
+    wishes = entry.get("rootless") or {}
+    subpath = wishes.get("subpath")
     try:
-        if subpath:
+        if "detached" in wishes:
+            # Already such a copy: of a mount of another container's, which our own namespace does not show.
+            fd = os.dup(wishes["detached"])
+        elif subpath:
             inside = open_below(source, subpath)
             try:
                 fd = m.open_tree(inside, "", flags | libc.AT_EMPTY_PATH)

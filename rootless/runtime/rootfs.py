@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         def mount(self) -> int:
             """Make a detached mount; called in the new mount namespace."""
 
-        def start(self, init: int) -> None:
+        def start(self, init: int, userns: int = -1) -> None:
             """In the parent, once init's namespaces are there and mapped: begin what works outside of them."""
 
         def close(self) -> None:
@@ -46,7 +46,7 @@ class PlainRoot:
 
     __slots__ = ()
 
-    def start(self, init: int) -> None:
+    def start(self, init: int, userns: int = -1) -> None:
         return
 
     def close(self) -> None:
@@ -204,10 +204,13 @@ class FuseOverlayRoot:
                 words.append(f"{key}=" + ":".join(f"{a}:{b}:{c}" for a, b, c in ranges))
         return ",".join(words)
 
-    def start(self, init: int) -> None:
+    def start(self, init: int, userns: int = -1) -> None:
         """In the parent, once the namespaces of `init` are there and its ids are mapped."""
         options = self.options()
-        userns = os.open(f"/proc/{init}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        if userns < 0:
+            userns = os.open(f"/proc/{init}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        else:
+            userns = os.dup(userns)
         parent = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:

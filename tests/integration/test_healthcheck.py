@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.support import images
 from tests.support.engine import Engine
 
 QUICK = ("--health-interval", "50ms", "--health-retries", "2")
@@ -170,3 +171,18 @@ def test_update_of_a_running_container(rootless: Engine) -> None:
     rootless.ok("update", "--no-healthcheck", "hc12")
     assert "no defined healthcheck" in rootless.fails("healthcheck", "run", "hc12")
     assert rootless.inspect("hc12")["State"]["Status"] == "running"
+
+
+def test_startup_check_needs_a_check(rootless: Engine, tmp_path: Path) -> None:
+    """The image's is enough, as for Podman."""
+    startup = ("--health-startup-cmd", "true", "--network", "none")
+    error = rootless.fails("create", *startup, "host", "true")
+    assert "cannot set a startup healthcheck when there is no regular healthcheck" in error
+    assert rootless.ok("ps", "-aq") == ""
+    archive = images.busybox_archive(
+        tmp_path / "a.tar", "localhost/checked:latest", Healthcheck={"Test": ["CMD", "true"]}
+    )
+    rootless.ok("load", "--input", str(archive))
+    rootless.ok("create", "--name", "hc20", *startup, "localhost/checked", "true")
+    shown = rootless.inspect("hc20")["Config"]["StartupHealthCheck"]
+    assert shown["Test"] == ["CMD-SHELL", "true"]

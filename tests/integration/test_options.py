@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import host, images
 from tests.support.engine import Engine
 
 HOST = ("run", "--rm", "--network", "none")
@@ -90,8 +91,6 @@ def test_inside(rootless: Engine, options: str, command: tuple[str, ...], expect
 
 
 def _has_ranges() -> bool:
-    from tests.support import host
-
     return host.has("subids")
 
 
@@ -187,8 +186,6 @@ def test_privileged(rootless: Engine) -> None:
 
 
 def test_case_06_link_in_the_place_of_proc(rootless: Engine, tmp_path: Path) -> None:
-    from tests.support import images
-
     for name in ("proc", "sys"):
         archive = images.docker_archive(
             tmp_path / f"{name}.tar",
@@ -273,6 +270,59 @@ def test_joined_container_is_found_by_id(rootless: Engine) -> None:
     assert rootless.ok("start", "-a", "b") == "theirs"
 
 
+@pytest.mark.parametrize("target", ["/nowhere/x", "../../nowhere/x", "var/../nowhere/x"])
+def test_volume_of_the_image_at_a_link_that_leads_nowhere(
+    rootless: Engine, tmp_path: Path, target: str
+) -> None:
+    """It is made inside the root, as runc does; Podman with crun fails."""
+    name = f"localhost/dangling-{abs(hash(target))}:latest"
+    archive = images.docker_archive(
+        tmp_path / "a.tar",
+        [images.busybox_layer(), images.layer([images.symlink("data", target)])],
+        [name],
+        Volumes={"/data": {}},
+    )
+    rootless.ok("load", "--input", str(archive))
+    script = "touch /data/f && ls /nowhere/x; grep -c ' /nowhere/x ' /proc/self/mounts"
+    assert rootless.ok(*HOST, name, "sh", "-c", script) == "f\n1"
+    file = ("-v", "/etc/passwd:/data:ro", "--image-volume", "ignore")
+    assert rootless.ok(*HOST, *file, name, "test", "-f", "/nowhere/x") == ""
+
+
+def test_workdir_at_a_link_to_nowhere_and_at_a_circle(rootless: Engine, tmp_path: Path) -> None:
+    links = [images.symlink("a", "b"), images.symlink("b", "a"), images.symlink("c", "/made/there")]
+    archive = images.docker_archive(
+        tmp_path / "a.tar",
+        [images.busybox_layer(), images.layer(links)],
+        ["localhost/circle:latest"],
+        WorkingDir="/c",
+    )
+    rootless.ok("load", "--input", str(archive))
+    assert rootless.ok(*HOST, "localhost/circle", "pwd") == "/made/there"
+    error = rootless.fails(*HOST, "-v", "/tmp:/a", "localhost/circle", "pwd")
+    assert "/a: too many levels of symbolic links" in error
+
+
+def test_slirp4netns_needs_root_inside(rootless: Engine) -> None:
+    """It becomes root of the user namespace, and a map may have none."""
+    words = ("--network", "slirp4netns", "--uidmap", "5:0:1", "--gidmap", "0:0:1")
+    error = rootless.fails("run", "--rm", *words, "host", "true")
+    assert "--network slirp4netns: it has to be root in the container's user namespace" in error
+    assert "Hint: use --network pasta" in error
+
+
+def test_systemd_is_asked_for_where_there_is_none(rootless: Engine) -> None:
+    """As Podman: it is said, and cgroups are made without it."""
+    if host.has("systemd"):
+        pytest.skip("this host has: a user manager")
+    result = rootless("--cgroup-manager", "systemd", *HOST, "host", "echo", "ok")
+    assert (result.code, result.out) == (0, "ok\n")
+    assert result.err.startswith("WARN: --cgroup-manager systemd: falling back to cgroupfs: ")
+    assert result.err.count("\n") == 1
+    info = ("--cgroup-manager", "systemd", "info", "--format", "{{.Host.CgroupManager}}")
+    assert rootless.ok(*info) == "cgroupfs"
+
+
 def test_pidfiles(rootless: Engine, tmp_path: Path) -> None:
     pid, monitor = tmp_path / "pid", tmp_path / "monitor"
     rootless.ok(
@@ -313,8 +363,6 @@ def test_case_16_account_files(rootless: Engine, tmp_path: Path, kind: str) -> N
     """An image's account file that is no plain file is no account file: nothing hangs, nothing of the host is read."""
     import tarfile
 
-    from tests.support import images
-
     secret = tmp_path / "passwd"
     secret.write_text("evil:x:0:0::/evil:/bin/sh\n")
     info = tarfile.TarInfo("etc/passwd")
@@ -348,8 +396,6 @@ def test_case_16_account_files(rootless: Engine, tmp_path: Path, kind: str) -> N
 
 
 def test_case_09_workdir_that_is_a_link(rootless: Engine, tmp_path: Path) -> None:
-    from tests.support import images
-
     outside = tmp_path / "outside"
     outside.mkdir()
     name = "localhost/workdir:latest"
@@ -371,8 +417,6 @@ def test_platform_of_a_local_image(rootless: Engine, busybox: str) -> None:
 
 
 def test_parent_cgroup_needs_cgroups(rootless: Engine) -> None:
-    from tests.support import host
-
     if host.has("delegation"):
         pytest.skip("for hosts without delegated cgroups")
     error = rootless.fails(*HOST, "--cgroup-parent", "/foo", "host", "true")

@@ -230,7 +230,7 @@ def test_health_checks() -> None:
         ("--security-opt mask=x", "invalid --security-opt"),
         ("--security-opt label=foo", "invalid --security-opt"),
         ("--cgroup-conf ../x=1", "invalid cgroup file name"),
-        ("--health-startup-cmd x", "requires a healthcheck"),
+        ("--health-startup-cmd x --no-healthcheck", "cannot specify both --no-healthcheck and"),
         ("--pull foo", "unsupported pull policy"),
         ("--pod x", "--pod: pods are not available"),
         ("--pod-id-file x", "--pod-id-file: pods are not available"),

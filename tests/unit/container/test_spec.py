@@ -310,7 +310,7 @@ def test_shared_memory() -> None:
     assert mount(made(), "/dev/shm")["options"][-1] == "size=65536000"
     assert mount(made(shm_size="1m"), "/dev/shm")["options"][-1] == "size=1048576"
     assert mount(made(shm_size="0"), "/dev/shm")["options"][-1] == "mode=1777"
-    joined = made(host=facts(namespaces={"ipc": "/i"}, shm_source="/theirs"), ipc="container:a")
+    joined = made(host=facts(namespaces={"ipc": "/i"}, shm_fd=7), ipc="container:a")
     assert mount(joined, "/dev/shm")["source"] == "/theirs"
     assert [m for m in made(ipc="none")["mounts"] if m["destination"] == "/dev/shm"] == []
 

@@ -1,0 +1,33 @@
+"""rootless.files: folders that cannot be made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rootless.files import make_dirs
+
+
+def test_folders(tmp_path: Path) -> None:
+    make_dirs(f"{tmp_path}/a/b/c", 0o750)
+    make_dirs(f"{tmp_path}/a/b/c")
+    assert (tmp_path / "a/b/c").stat().st_mode & 0o777 == 0o750
+
+
+@pytest.mark.parametrize("path", ["/proc/none/x", "/proc/none", "/proc/self/fdinfo/none/x/y"])
+def test_parent_that_takes_no_folders(path: str) -> None:
+    with pytest.raises(OSError):
+        make_dirs(path)
+
+
+def test_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_dirs("a/b")
+    assert (tmp_path / "a/b").is_dir()
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    with pytest.raises(FileNotFoundError):
+        make_dirs("x")
