@@ -254,6 +254,37 @@ class Supervisor:
             launch.console = -1
         return launch
 
+    def _launch(self, stdio: tuple[int, int, int] | None) -> Launch:
+        prepared = self.preparation
+        outer = prepared.link.outer() if prepared.link is not None else None
+        if self.record.get("runtime"):
+            from rootless.container.runtimes import external
+            from rootless.runtime.external import ExternalLaunch
+
+            runtime = external(self.engine, self.record)
+            assert runtime is not None
+            return ExternalLaunch(
+                prepared.spec,
+                prepared.root,
+                runtime,
+                stdio=stdio,
+                preserve_fds=prepared.preserve_fds,
+                in_root=self._in_root(),
+                identity=self.identity,
+                outer=outer,
+            )
+        return Launch(
+            prepared.spec,
+            prepared.root,
+            stdio=stdio,
+            preserve_fds=prepared.preserve_fds,
+            in_root=self._in_root(),
+            cache=self.engine.paths.cache,
+            identity=self.identity,
+            bundle=self.engine.containers.path(self.identity),
+            outer=outer,
+        )
+
     def _passes_streams(self) -> bool:
         return bool(self.options.log_driver.startswith("passthrough"))
 

@@ -7,6 +7,7 @@ A mount entry says so in a property `rootless` that other runtimes pass over:
     copyUp     with firstUse: an empty volume gets the image's content of the place it is mounted on
     chown      all of it becomes the process's user's (`-v …:U`)
     subpath    a folder or file inside the source, found without leaving it
+    detached   the source is this descriptor, a mount that is attached nowhere (see mounts.open_source)
 
 Sources are opened by path while the host's root is there, everything else goes by descriptor (security cases 9, 33).
 """
