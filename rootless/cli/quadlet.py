@@ -10,8 +10,8 @@ from rootless.errors import NotFound, RootlessError, Usage
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cli.table import Invocation
-    from rootless.systemd.quadlet import Unit
     from rootless.systemd.quadlet_file import QuadletError
+    from rootless.systemd.quadlet_units import Unit
 
 OPTIONS = (
     Option("dryrun", "bool", "Print the units that the files become, and every mistake in them"),
@@ -34,12 +34,15 @@ def _environment() -> tuple[list[str], str]:
     return folders(os.environ, os.getuid(), config, runtime), config
 
 
-def _units() -> tuple[list[Unit], list[QuadletError]]:
+def _units(*, warn: bool = False) -> tuple[list[Unit], list[QuadletError]]:
     from rootless.systemd.quadlet import Generator, find
     from rootless.systemd.units import program
 
     sources, errors = find(_environment()[0])
-    units, more = Generator(sources, program()).run()
+    made = Generator(sources, program())
+    units, more = made.run()
+    if warn:
+        _warn([*made.warnings, *_shortcomings(units)])
     return units, errors + more
 
 
@@ -49,16 +52,52 @@ def generator(words: list[str]) -> int:
 
     if len(words) != 3:
         raise Usage("quadlet-generator takes the three folders that systemd gives it")
-    units, errors = _units()
+    units, errors = _units(warn=True)
     if units:
         write(units, words[0])
     _tell(errors)
     return 1 if errors else 0
 
 
+def _shortcomings(units: list[Unit]) -> list[str]:
+    """What commands of units ask for that this version has not got, or that no command line may say.
+
+    It is the command line's own reading that finds it, so that nothing is told of a command that has come since. What a
+    specifier may still turn into something else is left to systemd.
+    """
+    from rootless.cli.parse import HelpWanted, VersionWanted, check_args, parse
+    from rootless.container.options import UNSUPPORTED
+
+    told: list[str] = []
+    for unit in units:
+        for words in unit.commands:
+            why = ""
+            try:
+                inv = parse(words[1:])
+                check_args(inv)
+                asked = (name for name, value in inv.options.items() if value and inv.given(name))
+                missing = next(
+                    (name for name in asked if name.replace("-", "_") in UNSUPPORTED), ""
+                )
+                if missing:
+                    why = f"--{missing}: {UNSUPPORTED[missing.replace('-', '_')]}"
+            except RootlessError as error:
+                why = error.message.partition("\n")[0]
+            except (HelpWanted, VersionWanted):
+                why = f"`{' '.join(words[1:])}` shows a help"
+            if why and not set(why) & {"%", "$"}:
+                told.append(f"{unit.source.path}: {unit.name} cannot start: {why}")
+    return list(dict.fromkeys(told))
+
+
 def _tell(errors: list[QuadletError]) -> None:
     for error in errors:
         os.write(2, f"rootless quadlet: {error.message}\n".encode("utf-8", "surrogateescape"))
+
+
+def _warn(texts: list[str]) -> None:
+    for text in texts:
+        os.write(2, f"rootless quadlet: warning: {text}\n".encode("utf-8", "surrogateescape"))
 
 
 def main(inv: Invocation) -> int:
@@ -77,7 +116,7 @@ def main(inv: Invocation) -> int:
 def dry_run() -> int:
     from rootless.cli.output import line
 
-    units, errors = _units()
+    units, errors = _units(warn=True)
     for unit in units:
         line(f"---{unit.name}---\n{unit.text}")
     _tell(errors)
@@ -166,7 +205,8 @@ def _unit_home() -> str:
 
 def _refresh() -> None:
     """Have the user's manager see the change. Where no generator is installed, its work is done here."""
-    from rootless.systemd.quadlet import WAIT_ONLINE, write
+    from rootless.systemd.quadlet import write
+    from rootless.systemd.quadlet_units import WAIT_ONLINE
 
     if not _has_generator():
         units, _ = _units()
@@ -203,19 +243,33 @@ def install(paths: list[str], *, force: bool) -> int:
     from rootless.files import make_dirs, read_bytes, write_atomic
     from rootless.systemd.quadlet import Generator, find
     from rootless.systemd.quadlet_file import load
+    from rootless.systemd.quadlet_keys import KINDS
     from rootless.systemd.units import program
 
     home = _home()
     new = [load(path) for path in paths]
+    for path, source in zip(paths, new, strict=True):
+        if source.name.rpartition(".")[2] not in KINDS:
+            raise RootlessError(
+                f"{path}: unsupported file type: its name must end with .{', .'.join(KINDS)}"
+            )
     others, _ = find(_environment()[0])
     names = {source.name for source in new}
-    _, errors = Generator([one for one in others if one.name not in names] + new, program()).run()
+    made = Generator([one for one in others if one.name not in names] + new, program())
+    units, errors = made.run()
     wrong = [
         error for error in errors if any(error.message.startswith(f"{path}:") for path in paths)
     ]
     if wrong:
         _tell(wrong)
         raise RootlessError("nothing was installed")
+    _warn(
+        [
+            text
+            for text in _shortcomings(units)
+            if text.startswith(tuple(f"{one}:" for one in paths))
+        ]
+    )
     for source in new:
         if os.path.lexists(f"{home}/{source.name}") and not force:
             raise RootlessError(
@@ -309,7 +363,7 @@ COMMAND = Command(
     args=check,
     interspersed=True,
     description=(
-        "Quadlet files (.container, .volume, .network, .image; podman-systemd.unit(5)) become services of the user's manager. "
+        "Quadlet files (.container, .pod, .kube, .volume, .network, .image, .build; podman-systemd.unit(5)) become services of the user's manager. "
         "--dryrun prints what they become; its exit code is not 0 where a file has a mistake. install puts files where they are "
         "found, after a check; list, print and rm work on those."
     ),

@@ -1,4 +1,7 @@
-"""Quadlet's files as systemd.syntax(7) has them: sections, keys, values, drop-ins; what is wrong is an error with its place."""
+"""Quadlet's files as systemd.syntax(7) has them: sections, keys, values, drop-ins; what is wrong is an error with its place.
+
+What is read can be written again with its comments, since a unit holds all of its source.
+"""
 
 from __future__ import annotations
 
@@ -30,50 +33,75 @@ class Value:
         return QuadletError(f"{self.place}: {why}")
 
 
+class Group:
+    """A section: the comments that stand before it, and its lines; a line without a key is a comment."""
+
+    __slots__ = ("heads", "lines")
+
+    def __init__(self) -> None:
+        self.heads: list[str] = []
+        self.lines: list[tuple[str, Value]] = []
+
+
 class Source:
     """A quadlet file with its drop-ins."""
 
-    __slots__ = ("path", "name", "sections")
+    __slots__ = ("path", "name", "groups")
 
     def __init__(self, path: str, name: str = "") -> None:
         self.path = path
         self.name = name or os.path.basename(path)
-        self.sections: dict[str, list[tuple[str, Value]]] = {}
+        self.groups: dict[str, Group] = {}
 
     def read(self, text: str, path: str) -> None:
         """Add a file's content."""
-        section = ""
+        group: Group | None = None
+        comments: list[tuple[str, Value]] = []
         pending, first = "", 0
-        for number, raw in enumerate(text.split("\n"), 1):
+        rows = text.removesuffix("\n").split("\n")
+        for number, raw in enumerate(rows, 1):
             line = raw.strip()
-            if line.startswith(("#", ";")) or (not line and not pending):
+            if not line or line.startswith(("#", ";")):
+                if not pending:  # inside of a line that goes on it is as if it was not there
+                    comments.append(("", Value(line, f"{path}:{number}")))
                 continue
             first = first if pending else number
             if (len(line) - len(line.rstrip("\\"))) % 2:
-                pending += line[:-1] + " "
-                continue
+                line = line[:-1]
+                if number < len(rows):
+                    pending += line if line.endswith((" ", "\t")) else f"{line} "
+                    continue
             line, pending = pending + line, ""
             place = f"{path}:{first}"
             if line.startswith("["):
-                if not line.endswith("]") or len(line) < 3:
+                name = line[1:-1]
+                if not line.endswith("]") or not name or "[" in name or "]" in name:
                     raise QuadletError(f"{place}: invalid section header '{line}'")
-                section = line[1:-1]
-                self.sections.setdefault(section, [])
+                group = self.groups.setdefault(name, Group())
+                # Between two sections an empty line is written anyway.
+                heads = [value.text for _, value in comments]
+                group.heads += heads[1:] if heads[:1] == [""] else heads
+                comments = []
                 continue
             key, equals, value = line.partition("=")
-            key = key.strip()
-            if not equals or not key or not all(c.isalnum() or c in "-_" for c in key):
-                raise QuadletError(f"{place}: neither a section nor KEY=VALUE: '{line}'")
-            if not section:
-                raise QuadletError(f"{place}: {key}= stands outside of any section")
-            self.sections[section].append((key, Value(value.strip(), place)))
-        if pending:
-            raise QuadletError(
-                f"{path}:{first}: the last line goes on with \\, but nothing follows"
-            )
+            key = key.rstrip()
+            if not equals or not key:
+                raise QuadletError(
+                    f"{place}: '{line}' is not a key-value pair, a section or a comment"
+                )
+            if group is None:
+                raise QuadletError(f"{place}: {key}= stands before the first section")
+            group.lines += [*comments, (key, Value(value.strip(), place))]
+            comments = []
+        if pending and group is not None:
+            key, _, value = pending.partition("=")
+            group.lines.append((key.rstrip(), Value(value.strip(), f"{path}:{first}")))
+        if group is not None:
+            group.lines += comments
 
     def keys(self, section: str) -> list[tuple[str, Value]]:
-        return self.sections.get(section, [])
+        group = self.groups.get(section)
+        return [line for line in group.lines if line[0]] if group is not None else []
 
     def all(self, section: str, key: str) -> list[Value]:
         """The values of a key; an empty one takes back those before it."""
@@ -84,11 +112,21 @@ class Source:
         return found
 
     def last(self, section: str, key: str) -> Value | None:
+        """The one value of a key, without the quotes around all of it; None where there is none or an empty one."""
         found = [value for name, value in self.keys(section) if name == key]
-        return found[-1] if found and found[-1].text else None
+        if not found:
+            return None
+        text = found[-1].text
+        if len(text) >= 2 and text[0] == text[-1] == '"' and '"' not in text[1:-1]:
+            text = text[1:-1]
+        return Value(text, found[-1].place) if text else None
 
-    def words(self, section: str, key: str) -> list[tuple[str, Value]]:
-        return [(word, value) for value in self.all(section, key) for word in split(value)]
+    def words(self, section: str, key: str, *, escapes: bool = True) -> list[tuple[str, Value]]:
+        return [
+            (word, value)
+            for value in self.all(section, key)
+            for word in split(value, escapes=escapes)
+        ]
 
     def flag(self, section: str, key: str) -> bool | None:
         value = self.last(section, key)
@@ -102,8 +140,10 @@ class Source:
         raise value.fail(f"{key}={value.text}: neither true nor false")
 
 
-def split(value: Value) -> list[str]:
-    """A value's words: quotes and C escapes, as systemd's commands have them; `%` and `$` are left for systemd."""
+def split(value: Value, *, escapes: bool = True) -> list[str]:
+    """A value's words: quotes and, with `escapes`, C escapes as systemd's commands have them; without, a backslash and
+    what follows it are kept. `%` and `$` are left for systemd.
+    """
     text = value.text
     words: list[str] = []
     at = 0
@@ -122,6 +162,9 @@ def split(value: Value) -> list[str]:
                 mark = c
             elif not mark and c.isspace():
                 break
+            elif c == "\\" and not escapes:
+                word += text[at - 1 : at + 1]
+                at += 1
             elif c == "\\":
                 escaped, at = _unescape(value, at)
                 word += escaped

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from rootless.cli.table import ABSENT
+from rootless.container.options import UNSUPPORTED
+from rootless.systemd.quadlet_file import Value, split
 from tests.support.engine import Engine
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -18,10 +24,10 @@ def folder(tmp_path: Path) -> Path:
 
 def test_dry_run_tells_of_mistakes(rootless: Engine, folder: Path) -> None:
     env = {"QUADLET_UNIT_DIRS": str(folder)}
-    (folder / "good.container").write_text("[Container]\nImage=host\nExec=true\n")
+    (folder / "good.container").write_text("[Container]\nImage=localhost/host\nExec=true\n")
     result = rootless("quadlet", "--dryrun", env=env)
     assert (result.code, result.err) == (0, "") and "---good.service---" in result.out
-    (folder / "bad.container").write_text("[Container]\nImage=host\n\nExecs=true\n")
+    (folder / "bad.container").write_text("[Container]\nImage=localhost/host\n\nExecs=true\n")
     result = rootless("quadlet", "--dryrun", env=env)
     assert result.code == 1 and "---good.service---" in result.out
     wanted = f"rootless quadlet: {folder}/bad.container:4: unsupported key 'Execs' in group 'Container'\n"
@@ -31,7 +37,7 @@ def test_dry_run_tells_of_mistakes(rootless: Engine, folder: Path) -> None:
 def test_generator(rootless: Engine, folder: Path, tmp_path: Path) -> None:
     env = {"QUADLET_UNIT_DIRS": str(folder)}
     (folder / "a.container").write_text(
-        "[Container]\nImage=host\n[Install]\nWantedBy=default.target\n"
+        "[Container]\nImage=localhost/host\n[Install]\nWantedBy=default.target\n"
     )
     out = tmp_path / "out"
     rootless.ok("quadlet-generator", str(out), str(out), str(out), env=env)
@@ -45,7 +51,7 @@ def test_generator(rootless: Engine, folder: Path, tmp_path: Path) -> None:
 
 def test_install_list_print_rm(rootless: Engine, tmp_path: Path) -> None:
     good, bad = tmp_path / "web.container", tmp_path / "bad.container"
-    good.write_text("[Container]\nImage=host\n[Install]\nWantedBy=default.target\n")
+    good.write_text("[Container]\nImage=localhost/host\n[Install]\nWantedBy=default.target\n")
     bad.write_text("[Container]\n")
     config = rootless.home / ".config"
     env = {"QUADLET_UNIT_DIRS": str(tmp_path / "home")}
@@ -76,19 +82,56 @@ def test_the_command_of_a_file_runs(rootless: Engine, folder: Path) -> None:
     )
     text = rootless.ok("quadlet", "--dryrun", env={"QUADLET_UNIT_DIRS": str(folder)})
     (command,) = [line for line in text.splitlines() if line.startswith("ExecStart=")]
-    assert command.startswith("ExecStart=/") and command.endswith(
-        ' "--env=A=1 2" --network=none host sh -c "echo \\"$A\\""'
+    words = split(Value(command.partition("=")[2], ""))
+    assert words[0].startswith("/") and "--cgroups=split" in words
+    # Systemd would fill in the specifiers, and there is a cgroup to split only in its unit.
+    own = [word.replace("%t/%N", str(folder)) for word in words[1:] if word != "--cgroups=split"]
+    assert rootless.ok(*own) == "1 2"
+
+
+def test_what_is_not_there_yet_is_told(rootless: Engine, folder: Path) -> None:
+    """As long as it is not there: the units are made as Podman makes them."""
+    env = {"QUADLET_UNIT_DIRS": str(folder)}
+    (folder / "p.pod").write_text("[Pod]\n")
+    (folder / "k.kube").write_text("[Kube]\nYaml=/x.yml\n")
+    (folder / "b.build").write_text("[Build]\nImageTag=localhost/b\nFile=/Containerfile\n")
+    (folder / "c.container").write_text("[Container]\nImage=localhost/b\nPod=p.pod\nSecret=s\n")
+    (folder / "w.container").write_text(
+        "[Container]\nImage=localhost/b\nPodmanArgs=--no-such-option\n"
     )
-    words = [
-        "run",
-        "--name=q1",
-        f"--cidfile={folder}/cid",
-        "--replace",
-        "--rm",
-        "--env=A=1 2",
-        "--network=none",
+    result = rootless("quadlet", "--dryrun", env=env)
+    assert result.code == 0
+    assert [line for line in result.out.splitlines() if line.startswith("---")] == [
+        f"---{name}.service---" for name in ("b-build", "c", "w", "k", "p-pod")
     ]
-    assert rootless.ok(*words, "host", "sh", "-c", 'echo "$A"') == "1 2"
+    for name, command in (
+        ("p.pod: p-pod", "pod"),
+        ("k.kube: k", "kube"),
+        ("b.build: b-build", "build"),
+    ):
+        told = (
+            f"warning: {folder}/{name}.service cannot start: rootless has no command `{command}`: "
+        )
+        assert (told in result.err) == (command in ABSENT)
+    told = f"{folder}/c.container: c.service cannot start: --"
+    assert (told in result.err) == ("pod_id_file" in UNSUPPORTED or "secret" in UNSUPPORTED)
+    assert "w.service cannot start: unknown flag: --no-such-option\n" in result.err
+
+
+def test_the_generators_file_finds_its_command(
+    rootless: Engine, folder: Path, tmp_path: Path
+) -> None:
+    """Linked to from where systemd looks, with a bare PATH and no home but the user database's."""
+    (folder / "a.container").write_text("[Container]\nImage=localhost/a\n")
+    link = tmp_path / "rootless-user-generator"
+    link.symlink_to(ROOT / "systemd-units/rootless-user-generator")
+    out = tmp_path / "out"
+    done = subprocess.run(
+        [str(link), *[str(out)] * 3], env={"QUADLET_UNIT_DIRS": str(folder), "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert "/rootless run --name " in (out / "a.service").read_text()
 
 
 def test_mistakes(rootless: Engine) -> None:
