@@ -1,10 +1,11 @@
-"""Make the process that holds the user's networks (slirp/bridge.py): nobody's child, in its own two namespaces.
+"""Make the process that holds the user's networks (netserve.py): nobody's child, in its own two namespaces.
 
     command                                    router
     fork ──────────────────────────────────►   unshare(user, network)
           ◄── "unshared" ───────────────────
     writes both id maps
           ─── "mapped" ─────────────────────►  becomes root of its namespace, forks again and lets its parent end
+                                             execve netserve.py
           ◄── "serving", or an error ───────
 
 With descriptors of both namespaces it joins them instead: the containers of a router that was killed are still there.
@@ -13,23 +14,16 @@ With descriptors of both namespaces it joins them instead: the containers of a r
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import sys
 
 from rootless import quickjson as json
 from rootless.errors import SetupError
-from rootless.files import Lock
 from rootless.linux import signal
 from rootless.linux import sockets as socket
 from rootless.linux.fs import close_range
 from rootless.linux.idmap import IdMap, write_id_maps
-from rootless.linux.prctl import (
-    PR_CAPBSET_DROP,
-    PR_SET_NO_NEW_PRIVS,
-    capset,
-    prctl,
-    set_name,
-    set_title,
-)
 from rootless.linux.sched import CLONE_NEWNET, CLONE_NEWUSER, setns, unshare
 from rootless.linux.userns import refused
 from rootless.runtime.idmap import default_idmap
@@ -66,10 +60,7 @@ def fork(paths: Paths, listener: socket.socket, nft: str, userns: int, netns: in
             ours.close()
             _become_router(paths, listener, nft, userns, netns, theirs)
         except BaseException as error:
-            number = error.errno if isinstance(error, OSError) else 0
-            theirs.send(
-                json.dumps({"errno": number, "text": f"{type(error).__name__}: {error}"}).encode()
-            )
+            _tell(theirs.fileno(), error)
         finally:
             os._exit(1)
     theirs.close()
@@ -88,6 +79,11 @@ def fork(paths: Paths, listener: socket.socket, nft: str, userns: int, netns: in
     if failure["errno"] in (errno.EPERM, errno.ENOSPC, errno.EUSERS):
         raise refused(OSError(failure["errno"], ""))
     raise SetupError(f"cannot start the networks' router: {failure['text']}", stage="network")
+
+
+# As bin/rootless does it: no PYTHON* variable, user folder or current folder reaches in, and nothing is read in vain.
+_PROGRAM = "import sys; sys.path.append(sys.argv.pop(1)); from rootless.netserve import main; main()"
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
 def _become_router(
@@ -109,59 +105,37 @@ def _become_router(
         os.setresuid(0, 0, 0)
     if os.fork():
         os._exit(0)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD):
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+        signal.SIGQUIT,
+        signal.SIGCHLD,
+        signal.SIGPIPE,
+    ):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    userns = os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    netns = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    kept = [listener.fileno(), userns, netns, channel.fileno()]
-    listener = socket.socket(
-        listener.family, listener.type, listener.proto, fileno=os.dup(listener.fileno())
-    )
-    kept.append(listener.fileno())
-    _close_others(kept)
+    # Standard descriptors, then what netserve.py finds under its numbers; the caller's locks and lines are not ours.
     null = os.open("/dev/null", os.O_RDWR)
-    for fd in (0, 1, 2):
-        if fd != null:
-            os.dup2(null, fd)
+    namespaces = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY) for kind in ("user", "net")]
+    wanted = [null, null, null, listener.fileno(), *namespaces, channel.fileno()]
+    aside = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(wanted)) for fd in wanted]
+    for place, fd in enumerate(aside):
+        os.dup2(fd, place)
+    close_range(len(wanted), flags=4)  # CLOSE_RANGE_CLOEXEC
     os.chdir("/")
-    _drop_rights()
-    set_name("rootless-net")
-    set_title(f"rootless networks {paths.run_networks}")
-    from slirp.bridge import Router
-
-    lock = Lock(f"{paths.run_networks}/lock", block=False)
-    router = Router(listener, userns, netns, nft, lock)
-    channel.send(b"serving")
-    channel.close()
-    router.serve()
-    # The lock is ours: nobody is on the way.
-    os.unlink(f"{paths.run_networks}/router")
-    os._exit(0)
+    packages = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    prefix = ["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else []
+    program = [sys.executable, "-I", "-S", *prefix, "-c", _PROGRAM]
+    try:
+        os.execve(program[0], [*program, packages, paths.run_networks, nft], _ENVIRONMENT)
+    except OSError as error:
+        _tell(len(wanted) - 1, error)
+        os._exit(1)
 
 
-# capabilities(7): for interfaces and rules, the name server's port, and joining a container's namespace.
-_CAP_NET_BIND_SERVICE, _CAP_NET_ADMIN, _CAP_SYS_ADMIN = 10, 12, 21
-
-
-def _drop_rights() -> None:
-    """It reads what containers send: of the root of its namespace it keeps what it is for."""
-    kept = 1 << _CAP_NET_BIND_SERVICE | 1 << _CAP_NET_ADMIN | 1 << _CAP_SYS_ADMIN
-    for number in range(64):
-        if not kept >> number & 1:
-            try:
-                prctl(PR_CAPBSET_DROP, number)
-            except OSError:
-                break  # the last one that this kernel knows
-    capset(kept, kept, 0)
-    prctl(PR_SET_NO_NEW_PRIVS, 1)
-
-
-def _close_others(kept: list[int]) -> None:
-    """Every descriptor but the standard ones and these: the caller's locks and lines are not ours."""
-    previous = 2
-    for fd in sorted(kept):
-        if fd > previous + 1:
-            close_range(previous + 1, fd - 1)
-        previous = max(previous, fd)
-    close_range(previous + 1, 0xFFFFFFFF)
+def _tell(channel: int, error: BaseException) -> None:
+    """What kept the router from serving, for whoever waits for it."""
+    number = error.errno if isinstance(error, OSError) else 0
+    failure = {"errno": number, "text": f"{type(error).__name__}: {error}"}
+    os.write(channel, json.dumps(failure).encode())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _socket
 import os
+import sys
 import time
 
 TYPE_CHECKING = False
@@ -22,12 +23,8 @@ _NXDOMAIN, _SERVFAIL, _REFUSED = 3, 2, 5
 
 
 def is_available() -> bool:
-    """Whether questions can be read; loads what that takes."""
-    try:
-        import dnslib  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    """Whether questions can be read."""
+    return any(finder.find_spec("dnslib", None) is not None for finder in sys.meta_path)
 
 
 class Names:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
+from _blake2 import blake2b  # hashlib loads OpenSSL, which the router would keep for this alone
 
 from rootless.errors import RootlessError
 from rootless.linux import sockets as socket
@@ -192,7 +192,7 @@ def _mtu(network: Document) -> int:
 
 def veth_name(endpoint: Endpoint, member: Member) -> str:
     """The same for the same endpoint and network, so that a new router finds what the one before made."""
-    key = hashlib.blake2b(f"{endpoint.name} {member.network}".encode(), digest_size=5).hexdigest()
+    key = blake2b(f"{endpoint.name} {member.network}".encode(), digest_size=5).hexdigest()
     return f"veth{key}"
 
 

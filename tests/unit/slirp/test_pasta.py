@@ -82,7 +82,7 @@ def test_sctp_is_refused() -> None:
 def test_door_only_lets_in() -> None:
     ports = [{"host_ip": "", "host_port": 80, "inner": 1080, "range": 2, "protocol": "tcp"}]
     text = " ".join(pasta.door(OLD, "door1", ports, False))
-    assert "-t 0.0.0.0/80-81:1080-1081 -u none -T none -U none --no-map-gw" in text
+    assert "-4 -t 0.0.0.0/80-81:1080-1081 --no-udp -T none -U none" in text
     assert "--config-net" not in text
     assert "-t 80-81:1080-1081" in " ".join(pasta.door(OLD, "door1", ports, True))
 
