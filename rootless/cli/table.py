@@ -177,7 +177,6 @@ class Invocation:
 
 
 _NO_REMOTE = "rootless has no service to connect to; every command works on this machine (ssh HOST rootless ...)"
-_NO_RUNTIME = "rootless runs containers itself; other runtimes are not available in this version"
 
 #: The options that stand before the command, and may stand after it.
 GLOBALS = (
@@ -209,8 +208,8 @@ GLOBALS = (
     Option("remote", "bool", "", short="r", hidden=True, refused=_NO_REMOTE),
     Option("root", "str", "Folder of what lasts: images, containers, volumes"),
     Option("runroot", "str", "Folder of what is gone after a reboot"),
-    Option("runtime", "str", "", hidden=True, refused=_NO_RUNTIME),
-    Option("runtime-flag", "list", "", hidden=True, refused=_NO_RUNTIME),
+    Option("runtime", "str", "Another OCI runtime for new containers: its name or path"),
+    Option("runtime-flag", "list", "Global flag of that runtime, without its dashes"),
     Option("ssh", "str", "", hidden=True, refused=_NO_REMOTE),
     Option("storage-driver", "str", "How container roots are made", choices=("overlay", "vfs")),
     Option("storage-opt", "list", "Option of the storage driver"),
@@ -266,12 +265,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "image inspect": ("image:INSPECT", "Show everything that is known of images"),
     "image list": ("images", "List images"),
     "image load": ("load", "Load images from an archive"),
+    "image mount": ("imagemount:MOUNT", "Mount images' files, inside unshare"),
     "image prune": ("image:PRUNE", "Remove images that nothing uses"),
     "image rm": ("rmi", "Remove images"),
     "image save": ("save", "Write images into an archive"),
     "image tag": ("tag:TAG", "Give an image further names"),
     "image tree": ("image:TREE", "Show an image's layers"),
     "image untag": ("tag:UNTAG", "Take names away from an image"),
+    "image unmount": ("imagemount:UNMOUNT", "Unmount images' files"),
     "images": ("images", "List images"),
     "import": ("importing", "Make an image of a root file system's archive"),
     "load": ("load", "Load images from an archive"),
@@ -430,8 +431,6 @@ ABSENT: dict[str, str] = {
     "container runlabel": "labels of an image run no command on the host, which is unsafe with foreign images",
     "generate kube": "Kubernetes YAML is not available in this version",
     "generate spec": "not available in this version; `rootless inspect` shows what a container was made of",
-    "image mount": "not available in this version; `rootless run --mount type=image,src=IMAGE,dst=/x` shows its files",
-    "image unmount": "not available in this version, because `image mount` is not",
     "kube": "Kubernetes YAML is not available in this version",
     "play": "Kubernetes YAML is not available in this version",
     "pod": "pods are not available in this version; `--network container:NAME` shares a network",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from rootless.container.engine import Engine
     from rootless.container.status import Status
+    from rootless.runtime.external import ExternalExecution
 
 
 class ExecOptions:
@@ -110,21 +111,42 @@ class Exec:
         spec = json.loads(read_bytes(f"{engine.containers.path(identity)}/config.json"))
         record_options = self.status.record["options"]
         groups: list[str] = record_options.get("group_add") or []
-        self.execution = Execution(
-            spec,
-            process_document(spec, options),
-            stdio=None,
-            preserve_fds=options.preserve_fds,
-            in_root=lambda process: resolve_user(
+
+        def complete(process: dict[str, Any]) -> None:
+            resolve_user(
                 process,
                 groups,
                 read_in_root("/etc/passwd"),
                 read_in_root("/etc/group"),
                 keep_groups=bool(record_options.get("keep_groups")),
-            ),
-            cache=engine.paths.cache,
-            move=self._mover(),
-        )
+            )
+
+        process = process_document(spec, options)
+        self.execution: Execution | ExternalExecution
+        if self.status.record.get("runtime"):
+            from rootless.container.runtimes import external
+            from rootless.runtime.external import ExternalExecution
+
+            runtime = external(engine, self.status.record)
+            assert runtime is not None
+            self.execution = ExternalExecution(
+                runtime,
+                process,
+                stdio=None,
+                preserve_fds=options.preserve_fds,
+                in_root=complete,
+                move=self._mover(),
+            )
+        else:
+            self.execution = Execution(
+                spec,
+                process,
+                stdio=None,
+                preserve_fds=options.preserve_fds,
+                in_root=complete,
+                cache=engine.paths.cache,
+                move=self._mover(),
+            )
 
     def _mover(self) -> Any:
         live = self.status.live or {}

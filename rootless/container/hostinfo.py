@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from rootless.container import cgroup_manager, runtimes
 from rootless.errors import RootlessError
 
 TYPE_CHECKING = False
@@ -75,7 +76,7 @@ def _host(engine: Engine, limitations: list[str]) -> Facts:
     facts: Facts = {
         "arch": _architecture(name.machine),
         "cgroupControllers": controllers,
-        "cgroupManager": engine.settings.get("cgroup-manager") or _cgroup_manager(engine),
+        "cgroupManager": cgroup_manager.effective(engine),
         "cgroupVersion": f"v{groups.version}" if groups.version else "none",
         "cpuUtilization": _cpu_utilization(),
         "cpus": os.cpu_count() or 1,
@@ -119,18 +120,16 @@ def _architecture(machine: str) -> str:
     )
 
 
-def _cgroup_manager(engine: Engine) -> str:
-    named = engine.config.text("engine", "cgroup_manager")
-    bus = os.path.exists(f"/run/user/{os.geteuid()}/systemd/private")
-    return named or ("systemd" if bus and os.path.exists("/run/systemd/system") else "cgroupfs")
-
-
 def _runtime(engine: Engine) -> Facts:
     from rootless import __version__
 
-    named = engine.settings.get("runtime") or engine.config.text("engine", "runtime")
-    if named and named != "rootless":
-        return {"name": os.path.basename(named), "path": named}
+    other = runtimes.choose(engine)
+    if other is not None:
+        return {
+            "name": runtimes.name_of({"runtime": other}),
+            "path": other["path"],
+            "version": runtimes.version(other["path"]),
+        }
     return {
         "name": "rootless",
         "path": "built in",

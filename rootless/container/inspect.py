@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from rootless.container import cgroup_manager, runtimes
 from rootless.container.events import stamp
 from rootless.container.options import CreateOptions
 from rootless.container.status import EXITED, PAUSED, RUNNING
@@ -82,7 +83,7 @@ def inspect(engine: Engine, status: Status, *, size: bool = False) -> Document:
         "HostsPath": files.get("/etc/hosts", ""),
         "StaticDir": folder,
         "OCIConfigPath": config_path,
-        "OCIRuntime": "rootless",
+        "OCIRuntime": runtimes.name_of(record),
         "ConmonPidFile": options.conmon_pidfile,
         "PidFile": options.pidfile,
         "Name": record["name"],
@@ -547,12 +548,12 @@ def _host_config(
     limit = record.get("log_max_size", 0)
     return {
         "Binds": binds,
-        "CgroupManager": _cgroup_manager(engine),
+        "CgroupManager": cgroup_manager.effective(engine),
         "CgroupMode": _namespace_mode(options.cgroupns, spec, "cgroup", "private"),
         "ContainerIDFile": options.cidfile,
         "LogConfig": {
             "Type": options.log_driver or engine.config.text("containers", "log_driver"),
-            "Config": None,
+            "Config": {"max-file": str(options.log_files)} if options.log_files else None,
             "Path": "" if options.log_driver in ("none", "journald", "passthrough") else record.get("log_path", ""),
             "Tag": options.log_tag,
             "Size": _binary_size(limit) if limit > 0 else "0B",
@@ -669,15 +670,3 @@ def _capability_changes(options: CreateOptions, spec: Document) -> tuple[list[st
     usual = {name if name.startswith("CAP_") else f"CAP_{name}" for name in DEFAULT}
     bounding = (spec["process"].get("capabilities") or {}).get("bounding") or []
     return sorted(set(bounding) - usual), sorted(usual - set(bounding))
-
-
-def _cgroup_manager(engine: Engine) -> str:
-    wanted = engine.settings.get("cgroup-manager") or engine.config.text("engine", "cgroup_manager")
-    if wanted:
-        return str(wanted)
-    # As runtime/scope.py looks for the manager, which is not imported for this one word.
-    folders = {f"/run/user/{os.geteuid()}", os.environ.get("XDG_RUNTIME_DIR") or "/run"}
-    found = any(
-        os.path.exists(f"{one}/{name}") for one in folders for name in ("systemd/private", "bus")
-    )
-    return "systemd" if found else "cgroupfs"

@@ -22,12 +22,11 @@ import time
 from rootless.container import events
 from rootless.container.facts import Preparation, prepare
 from rootless.container.inside import preparer
-from rootless.container.logs import FileLog
+from rootless.container.logs import DEFAULT_MAX_FILES, FileLog
 from rootless.container.requirements import start_first
 from rootless.errors import InvalidState, RootlessError
 from rootless.files import write_atomic
-from rootless.linux.prctl import set_name, set_title
-from rootless.linux.process import start_time
+from rootless.linux.process import set_name, set_title, start_time
 from rootless.runtime import attach, hooks
 from rootless.runtime.attach import Link
 from rootless.runtime.launch import Launch
@@ -44,6 +43,8 @@ if TYPE_CHECKING:
     from rootless.runtime.monitor import Client, Log
 
 _KILL = 9
+# A start in the midst of others does not pay for the new interpreter. The variable is for tests.
+_SETTLE_S = float(os.environ.get("ROOTLESS_SETTLE_S", "10"))
 
 
 def start(
@@ -207,6 +208,27 @@ class Supervisor:
         finally:
             os._exit(code)
 
+    # between two interpreters: dormancy.py
+
+    def wake(self, monitor: Monitor) -> None:
+        """Go on in a new interpreter, in whose loop `monitor` is."""
+        self.monitor = monitor
+        self.log = monitor.log
+        self._watch()
+
+    def end(self, status: int) -> NoReturn:
+        """Do in a new interpreter what follows init's end, until the last one's."""
+        code = 1
+        try:
+            again = self._ended(status)
+            while again:
+                again = self._run_once()
+            code = self.code
+        except BaseException as error:
+            self._failed_start(error)
+        finally:
+            os._exit(code)
+
     def _allow_start(self) -> None:
         self.may_start = True
 
@@ -304,7 +326,11 @@ class Supervisor:
         driver = self.options.log_driver
         if driver == "none" or self._passes_streams():
             return None
-        log = FileLog(self.record["log_path"], self.record.get("log_max_size", 0))
+        log = FileLog(
+            self.record["log_path"],
+            self.record.get("log_max_size", 0),
+            self.record.get("log_max_files", DEFAULT_MAX_FILES),
+        )
         if driver != "journald":
             return log
         from rootless.systemd.journal import JournalLog
@@ -354,13 +380,28 @@ class Supervisor:
             pass  # a full disk, or removed already
         self._hooks("poststart", "running", launch.pid)
         if self.options.timeout:
-            monitor.after(self.options.timeout, lambda: monitor.kill(_KILL))
-        monitor.on_action = self._act
+            monitor.after(self.options.timeout, self._kill)
         if self.record.get("health"):
             self._watch_health()
-        if self.network is not None and self.network.helper_pidfd() >= 0:
-            monitor.watch(self.network.helper_pidfd(), 1, self._helper_died)
+        self._watch()
         return monitor.serve()
+
+    def _watch(self) -> None:
+        monitor = self.monitor
+        monitor.on_action = self._act
+        if self.network is not None and not self.lost_network and self.network.helper_pidfd() >= 0:
+            monitor.watch(self.network.helper_pidfd(), 1, self._helper_died)
+        monitor.after(_SETTLE_S, self._settle)
+
+    def _settle(self) -> float:
+        """Whatever the start has loaded is not needed until the end: leave it behind."""
+        from rootless.container.dormancy import sleep
+
+        sleep(self)
+        return _SETTLE_S  # something is under way: later
+
+    def _kill(self) -> None:
+        self.monitor.kill(_KILL)
 
     def _hooks(self, moment: str, status: str, pid: int) -> None:
         spec = self.preparation.spec
@@ -420,7 +461,7 @@ class Supervisor:
 
     def _end_program(self) -> None:
         self.monitor.kill(int(self.record["stop_signal"]))
-        self.monitor.after(max(self.record["stop_timeout"], 0), lambda: self.monitor.kill(_KILL))
+        self.monitor.after(max(self.record["stop_timeout"], 0), self._kill)
 
     def _helper_died(self, fd: int) -> None:
         """The network helper's end is told in the log and the record; the container goes on without a network."""
