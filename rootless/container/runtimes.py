@@ -70,7 +70,9 @@ def version(program: str) -> str:
     import subprocess
 
     try:
-        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10)
+        done = subprocess.run(
+            [program, "--version"], check=False, capture_output=True, text=True, timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip()
