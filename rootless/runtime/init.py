@@ -32,6 +32,7 @@ from rootless.runtime import (
     capabilities,
     devices,
     hooks,
+    idmapped,
     mounts,
     overlays,
     seccomp,
@@ -111,7 +112,7 @@ class Init:
     """The straight list of steps; `stage` is the word that an error carries."""
 
     __slots__ = (
-        "plan", "spec", "process", "linux", "channel", "stage", "sources", "devices", "proc", "root", "slave", "duties",
+        "plan", "spec", "process", "linux", "channel", "stage", "links", "sources", "devices", "proc", "root", "slave", "duties",
         "overlays",
     )  # fmt: skip
 
@@ -122,6 +123,7 @@ class Init:
         self.linux = plan.spec.get("linux") or {}
         self.channel = channel
         self.stage = "start"
+        self.links: dict[int, str] = {}
         self.sources: dict[int, int] = {}
         self.duties: dict[int, volumes.Duty] = {}
         self.overlays: dict[int, overlays.Overlay] = {}
@@ -132,7 +134,8 @@ class Init:
     def run(self) -> None:
         """Never returns but by an exception."""
         plan = self.plan
-        prctl.prctl(prctl.PR_SET_PDEATHSIG, signal.SIGKILL)  # whoever it is: half a container is none
+        # Whoever the parent is, and what it wants later: half a container is none.
+        prctl.prctl(prctl.PR_SET_PDEATHSIG, signal.SIGKILL)
         reset_signals()
         self.stage = "mount"
         self.open_host_side()  # before the ids change: with the user's own groups, and while newuidmap works
@@ -236,7 +239,11 @@ class Init:
                 self.duties[index] = volumes.Duty(entry)
                 self.duties[index].open()
             if is_bind(entry):
-                self.sources[index] = mounts.open_source(entry)
+                link = mounts.link_to_copy(entry)
+                if link:
+                    self.links[index] = link
+                else:
+                    self.sources[index] = mounts.open_source(entry)
             elif entry.get("type") == "overlay":
                 self.overlays[index] = overlays.Overlay(entry)
                 self.overlays[index].open()
@@ -320,16 +327,25 @@ class Init:
         destination = entry["destination"]
         if index in self.duties:
             self.duties[index].fill(self.root)
+        if index in self.links:
+            mounts.make_symlink(self.root, destination, self.links[index])
+            return
+        options = mounts.Options(entry.get("options") or [])
         source = self.sources.get(index, -1)
         if source >= 0:
             if mounts.clean_path(destination) == "/proc":
                 mounts.check_proc(source)
             target = mounts.open_target(
-                self.root, destination, directory=mounts.is_directory(source)
+                self.root,
+                destination,
+                directory=mounts.is_directory(source),
+                follow=not options.target_link,
             )
+            if mounts.wants_idmap(entry, options):
+                idmapped.apply(source, entry, options)
             mounts.attach(source, target)
-            os.close(source)
             os.close(target)
+            self.leave(source, destination)
             return
         kind = entry.get("type") or "none"
         target = mounts.open_target(self.root, destination, directory=True)
@@ -337,10 +353,11 @@ class Init:
             if index in self.overlays:
                 made = self.overlays[index].mount()
             else:
-                made = mounts.new_mount(entry, gid_mapped=tty_mapped)
+                made = mounts.new_mount(entry, gid_mapped=tty_mapped, below=target)
         except OSError as error:
             made = self.instead_of(kind, entry, error)
-        options = mounts.Options(entry.get("options") or [])
+        if mounts.wants_idmap(entry, options):
+            idmapped.apply(made, entry, options)
         if options.copy_up:
             below = fs.open_in_root(self.root, destination, os.O_RDONLY | os.O_DIRECTORY)
             into = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=made)
@@ -351,8 +368,16 @@ class Init:
         subpath = (entry.get("rootless") or {}).get("subpath")
         if subpath:
             mounts.cover_with(made, subpath, target)
-        os.close(made)
         os.close(target)
+        self.leave(made, destination)
+
+    def leave(self, made: int, destination: str) -> None:
+        """Done with a mount, unless it covers the root: then all that follows goes into it."""
+        if mounts.clean_path(destination) == "/":
+            os.close(self.root)
+            self.root = made
+        else:
+            os.close(made)
 
     def instead_of(self, kind: str, entry: dict[str, Any], error: OSError) -> int:
         """Another mount where the kernel refuses one for want of a namespace or a cgroup v2."""

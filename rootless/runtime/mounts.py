@@ -55,9 +55,10 @@ _PROPAGATION = {
 }
 # Accepted for fstab's sake; they mean nothing for these mounts.
 _WITHOUT_MEANING = {
-    "defaults", "async", "sync", "dirsync", "mand", "nomand", "iversion", "noiversion", "silent", "loud",
-    "lazytime", "nolazytime", "remount",
+    "defaults", "async", "mand", "nomand", "iversion", "noiversion", "silent", "loud", "nolazytime", "remount",
 }  # fmt: skip
+# Of a file system rather than of a mount: a bind mount has those of its source.
+_OF_SUPERBLOCK = {"sync", "dirsync", "lazytime"}
 
 _MAX_LINKS = 40  # as many as the kernel follows
 
@@ -73,14 +74,16 @@ class Options:
 
     __slots__ = (
         "set", "clear", "recursive_set", "recursive_clear", "propagation", "bind", "recursive", "data",
-        "copy_up", "copy_symlink", "idmap",
+        "copy_up", "copy_symlink", "idmap", "source_link", "target_link", "superblock",
     )  # fmt: skip
 
     def __init__(self, words: list[str]) -> None:
         self.set = self.clear = self.recursive_set = self.recursive_clear = 0
         self.propagation: list[tuple[int, bool]] = []
         self.bind = self.recursive = self.copy_up = self.copy_symlink = False
+        self.source_link = self.target_link = False  # a link itself, not what it leads to
         self.idmap = ""
+        self.superblock: list[str] = []
         self.data: list[tuple[str, str | None]] = []
         for word in words:
             self._add(word)
@@ -107,7 +110,15 @@ class Options:
             self.copy_symlink = True
         elif word in ("idmap", "ridmap") or word.startswith(("idmap=", "ridmap=")):
             self.idmap = word
-        elif word in _WITHOUT_MEANING:
+        elif word == "src-nofollow":
+            self.source_link = True
+        elif word == "dest-nofollow":
+            self.target_link = True
+        elif word in _OF_SUPERBLOCK:
+            self.superblock.append(word)
+        elif word in _WITHOUT_MEANING or (
+            word[:1] == "r" and word[1:] in _WITHOUT_MEANING | _OF_SUPERBLOCK
+        ):
             pass
         else:
             key, equals, value = word.partition("=")
@@ -116,9 +127,10 @@ class Options:
 
 def known_options() -> list[str]:
     """Every option that a mount may have besides those of its file system."""
-    words = {*_ATTRIBUTES, *_PROPAGATION, *_WITHOUT_MEANING}
+    words = {*_ATTRIBUTES, *_PROPAGATION, *_WITHOUT_MEANING, *_OF_SUPERBLOCK}
     words |= {f"r{word}" for word in (*_ATTRIBUTES, *_PROPAGATION)}
     words |= {"bind", "rbind", "tmpcopyup", "copy-symlink", "idmap", "ridmap"}
+    words |= {"src-nofollow", "dest-nofollow"}
     return sorted(words)
 
 
@@ -130,7 +142,7 @@ def open_source(entry: dict[str, Any]) -> int:
     options = Options(entry.get("options") or [])
     source = entry.get("source", "")
     flags = m.OPEN_TREE_CLONE | (libc.AT_RECURSIVE if options.recursive else 0)
-    if options.copy_symlink:
+    if options.copy_symlink or options.source_link:
         flags |= libc.AT_SYMLINK_NOFOLLOW
     wishes = entry.get("rootless") or {}
     subpath = wishes.get("subpath")
@@ -172,6 +184,20 @@ def open_source(entry: dict[str, Any]) -> int:
     return fd
 
 
+def link_to_copy(entry: dict[str, Any]) -> str:
+    """What the link says that `copy-symlink` has made in the container in the place of a mount; nothing for others."""
+    if "copy-symlink" not in (entry.get("options") or ()):
+        return ""
+    try:
+        return os.readlink(str(entry.get("source") or ""))
+    except OSError:
+        return ""  # no link: mounted as any other source
+
+
+def wants_idmap(entry: dict[str, Any], options: Options) -> bool:
+    return bool(options.idmap or entry.get("uidMappings") or entry.get("gidMappings"))
+
+
 def open_below(source: str, subpath: str) -> int:
     """A descriptor of a path inside a folder, which no link leads out of; of the folder where the path is empty."""
     top = os.open(source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -211,8 +237,11 @@ def _apply_attributes(fd: int, options: Options, *, bind: bool) -> None:
         m.mount_setattr(fd, propagation=kind, recursive=recursive)
 
 
-def new_mount(entry: dict[str, Any], *, gid_mapped: bool = True) -> int:
-    """A detached mount of a new file system for an entry that is no bind mount."""
+def new_mount(entry: dict[str, Any], *, gid_mapped: bool = True, below: int = -1) -> int:
+    """A detached mount of a new file system for an entry that is no bind mount.
+
+    A tmpfs whose mode nobody says has that of the folder that it covers, `below`.
+    """
     options = Options(entry.get("options") or [])
     kind = entry.get("type") or "none"
     data = list(options.data)
@@ -223,6 +252,9 @@ def new_mount(entry: dict[str, Any], *, gid_mapped: bool = True) -> int:
         data = []
     elif kind == "cgroup" and os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
         kind = "cgroup2"  # the specification's word for either
+    elif kind == "tmpfs" and below >= 0 and not any(key == "mode" for key, _ in data):
+        data.append(("mode", f"{stat.S_IMODE(os.fstat(below).st_mode):o}"))
+    data += [(word, None) for word in options.superblock]
     source = entry.get("source") or kind
     fd = m.new_filesystem(kind, [("source", source), *data], options.set)
     for how, recursive in options.propagation:
@@ -252,7 +284,9 @@ def clean_path(path: str) -> str:
     return "/" + os.path.normpath("/" + path).lstrip("/")
 
 
-def open_target(root: int, destination: str, *, directory: bool, links: int = 0) -> int:
+def open_target(
+    root: int, destination: str, *, directory: bool, follow: bool = True, links: int = 0
+) -> int:
     """The mount point in the root as an O_PATH descriptor, made where it is missing.
 
     A link that leads nowhere is followed inside the root, and what it names is made, as runc does: /var/run to a missing
@@ -277,7 +311,7 @@ def open_target(root: int, destination: str, *, directory: bool, links: int = 0)
             if error.errno != errno.ENOENT:
                 raise
     try:
-        return fs.open_in_root(root, clean, fs.O_PATH)
+        return fs.open_in_root(root, clean, fs.O_PATH | (0 if follow else os.O_NOFOLLOW))
     except FileNotFoundError:
         pass
     if directory:
@@ -298,6 +332,23 @@ def open_target(root: int, destination: str, *, directory: bool, links: int = 0)
             following = _dangling(parent, name, os.path.dirname(clean), links)
             return open_target(root, following, directory=False, links=links + 1)
         return fs.open_in_root(root, clean, fs.O_PATH | os.O_NOFOLLOW)
+    finally:
+        os.close(parent)
+
+
+def make_symlink(root: int, destination: str, to: str) -> None:
+    """A link in the root, with its parents; no error where it is there already (copy-symlink)."""
+    folder, name = os.path.split(clean_path(destination))
+    parent = make_dirs(root, folder)
+    try:
+        os.symlink(to, name, dir_fd=parent)
+    except FileExistsError:
+        try:
+            if os.readlink(name, dir_fd=parent) == to:
+                return
+        except OSError:
+            pass
+        raise
     finally:
         os.close(parent)
 
