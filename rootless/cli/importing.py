@@ -57,6 +57,8 @@ def main(inv: Invocation) -> int:
     finally:
         if fd:
             os.close(fd)
+    for name in names:
+        store.tell("tag", name, image.id)
     output.line(f"sha256:{image.id}")
     return 0
 

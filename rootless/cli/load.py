@@ -29,6 +29,7 @@ def main(inv: Invocation) -> int:
         )
     store = open_engine(inv.globals).images
     for one in load(store, path or 0, path or "standard input"):
+        store.tell("loadfromarchive", path or "-", one.image.id)
         for name in one.names or [f"sha256:{one.image.id}"]:
             output.line(f"Loaded image: {name}")
     return 0

@@ -188,6 +188,8 @@ def push(inv: Invocation) -> int:
     pushing.write_digest(inv, digest)
     if inv.flag("rm"):
         lists.delete(found)
+        shared.store(inv).tell("untag", found.name, found.id)
+        shared.store(inv).tell("remove", found.name, found.id)
     return 0
 
 
@@ -205,6 +207,8 @@ def rm(inv: Invocation) -> int:
                 failed = error
             continue
         lists.delete(found)
+        store.tell("untag", found.name, found.id)
+        store.tell("remove", found.name, found.id)
         output.line(f"Untagged: {found.name}")
         output.line(f"Deleted: {found.id}")
     if failed is not None:

@@ -56,6 +56,8 @@ def main(inv: Invocation) -> int:
         if made:
             os.unlink(made)
         raise
+    for one in wanted:
+        engine.images.tell("save", path, one.image.id)
     return 0
 
 

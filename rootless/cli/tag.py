@@ -25,8 +25,9 @@ def tag(inv: Invocation) -> int:
             reference = reference.with_domain("localhost")
         names.append(str(reference.with_default_tag()))
     with store.hold():
-        for name in names:
+        for name, given in zip(names, inv.args[1:], strict=True):
             store.tag(image, name)
+            store.tell("tag", given, image.id)
     return 0
 
 

@@ -58,7 +58,14 @@ class Engine:
             from rootless.image.store import open_store
 
             self._images = open_store(self.paths, self.settings.get("storage-opt") or ())
+            self._images.observe = self._image_event
         return self._images
+
+    def _image_event(self, status: str, name: str, identity: str, error: str) -> None:
+        from rootless.container.events import emit
+
+        attributes = {"Error": error} if error else {}
+        emit(self, "image", status, name, identity, **attributes)
 
     @property
     def idmap(self) -> IdMap:

@@ -82,6 +82,16 @@ def ensure_image(
 ) -> Image:
     """Return the image of that name, pulled where the policy wants it; what `run`, `create` and `pull` call."""
     options, reporter = options or PullOptions(), reporter or Reporter()
+    try:
+        image = _ensure(store, name, options, reporter)
+    except RootlessError as error:
+        store.tell("pull-error", name, error=error.message)
+        raise
+    store.tell("pull", name, image.id)
+    return image
+
+
+def _ensure(store: ImageStore, name: str, options: PullOptions, reporter: Reporter) -> Image:
     local = _local(store, name, options)
     if options.policy == NEVER or (options.policy == MISSING and local is not None):
         if local is None:
@@ -171,6 +181,7 @@ def pull_all_tags(
                 reference.check_tag(f"{candidate}:{tag}", tag)
                 found, _ = find(f"{candidate}:{tag}", session, reporter)
                 images.append(fetch(store, found, options, reporter, session))
+                store.tell("pull", f"{name}:{tag}", images[-1].id)
             return images
     raise _combined(name, errors)
 

@@ -101,6 +101,20 @@ def push(
 
     An image may have come with several manifests; `name`, by which the user calls it, says which one is meant.
     """
+    digest = _push(store, image, name, destination, options, reporter, session)
+    store.tell("push", destination.removeprefix("docker://"), image.id)
+    return digest
+
+
+def _push(
+    store: ImageStore,
+    image: Image,
+    name: str,
+    destination: str,
+    options: PushOptions,
+    reporter: Reporter,
+    session: Session,
+) -> str:
     transport, rest = reference.split_transport(destination)
     if transport in ("", "docker"):
         ref = reference.parse_normalised(rest).with_default_tag()

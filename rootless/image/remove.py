@@ -78,6 +78,8 @@ def remove(
     if by_name is not None and len(names) > 1:
         store.untag(by_name)
         done.untagged.append(by_name)
+        store.tell("untag", by_name, image.id)
+        store.tell("remove", by_name, image.id)
         return done
     keepers = users.get(image.id, [])
     if keepers:
@@ -89,7 +91,9 @@ def remove(
         for container in keepers:
             remove_container(container)
     done.untagged += names
-    _delete(store, image, users, done, prune_parents)
+    for name in names:
+        store.tell("untag", name, image.id)
+    _delete(store, image, users, done, prune_parents, by_name or "")
     return done
 
 
@@ -100,7 +104,12 @@ def _is_own_name(store: ImageStore, name: str) -> bool:
 
 
 def _delete(
-    store: ImageStore, image: Image, users: Users, done: Removed, prune_parents: bool
+    store: ImageStore,
+    image: Image,
+    users: Users,
+    done: Removed,
+    prune_parents: bool,
+    name: str = "",
 ) -> None:
     family = Family(store.list())
     parent = family.parent(image)
@@ -108,6 +117,7 @@ def _delete(
     if not family.children(image):
         done.deleted.append(image.id)
     store.forget(image)
+    store.tell("remove", name, image.id)
     if (
         prune_parents
         and parent is not None
@@ -141,6 +151,7 @@ def prune(
             if not wanted(image):
                 continue
             store.forget(image)
+            store.tell("remove", "", image.id)
             deleted.append(image.id)
             again = not everything
         if not again:
@@ -153,6 +164,7 @@ def untag(store: ImageStore, text: str, names: list[str]) -> None:
     if not names:
         for name in image.names:
             store.untag(name)
+            store.tell("untag", name, image.id)
         return
     resolved = []
     for name in names:
@@ -162,3 +174,4 @@ def untag(store: ImageStore, text: str, names: list[str]) -> None:
         resolved.append(found)
     for name in resolved:
         store.untag(name)
+        store.tell("untag", name, image.id)

@@ -167,7 +167,16 @@ class Image:
 class ImageStore:
     """The images of one user, and of the additional stores that are shared with them."""
 
-    __slots__ = ("_idmap", "additional", "blobs", "keep_blobs", "layers", "locks", "root")
+    __slots__ = (
+        "_idmap",
+        "additional",
+        "blobs",
+        "keep_blobs",
+        "layers",
+        "locks",
+        "observe",
+        "root",
+    )
 
     def __init__(
         self,
@@ -181,6 +190,8 @@ class ImageStore:
         self.locks = paths.cache
         # Whether compressed layers are kept beside the unpacked ones although they could be fetched again.
         self.keep_blobs = False
+        # Called with status, name, id and error of what is done to an image, for those who keep a log of it.
+        self.observe: Callable[[str, str, str, str], None] | None = None
         self._idmap = idmap
         tmp = f"{self.root}/tmp"
         self.blobs = BlobStore(
@@ -192,6 +203,11 @@ class ImageStore:
             self.idmap,
             tuple(f"{root}/layers" for root in self.additional),
         )
+
+    def tell(self, status: str, name: str, identity: str = "", error: str = "") -> None:
+        """Say what was done to an image, in Podman's words of `events`: pull, tag, remove…"""
+        if self.observe is not None:
+            self.observe(status, name, identity, error)
 
     def idmap(self) -> IdMap:
         """The id map of unpacked layers: the caller's, which is the user's default one."""

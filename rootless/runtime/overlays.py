@@ -37,6 +37,39 @@ def split_lowers(text: str) -> list[str]:
     return [*found, one]
 
 
+def lower_mount(lowers: list[str], spare: str) -> int:
+    """A detached read-only mount of folders, the topmost first; `spare` is an empty one to mount on on the way."""
+    if len(lowers) == 1:
+        return m.open_tree(libc.AT_FDCWD, lowers[0], m.OPEN_TREE_CLONE)
+    opened = [os.open(path, _HOW) for path in lowers]
+    try:
+        return _mount(
+            [f"/proc/self/fd/{fd}" for fd in opened], [("userxattr", None)], os.path.split(spare)
+        )
+    finally:
+        for fd in opened:
+            os.close(fd)
+
+
+def _mount(
+    lowers: list[str], tail: list[tuple[str, str | None]], spare: tuple[str, str] | tuple[int, str]
+) -> int:
+    try:
+        return m.new_filesystem(
+            "overlay", [("source", "overlay"), *(("lowerdir+", one) for one in lowers), *tail]
+        )
+    except OSError as error:
+        # EINVAL: before Linux 6.7 there is no `lowerdir+`, and a `lowerdir` string holds 255 bytes only.
+        if error.errno != errno.EINVAL:
+            raise
+    words = ["lowerdir=" + ":".join(lowers)]
+    words += [key if value is None else f"{key}={value}" for key, value in tail]
+    folder, name = spare
+    os.chdir(folder)
+    m.mount("overlay", name, "overlay", 0, ",".join(words))
+    return m.open_tree(libc.AT_FDCWD, name, m.OPEN_TREE_CLONE)
+
+
 class Overlay:
     """One entry; `open` while the host's root is there, `mount` in the container's mount namespace."""
 
@@ -83,16 +116,4 @@ class Overlay:
                 ("upperdir", f"/proc/self/fd/{self._upper}"),
                 ("workdir", f"/proc/self/fd/{self._work}"),
             ]
-        try:
-            return m.new_filesystem(
-                "overlay", [("source", "overlay"), *(("lowerdir+", one) for one in lowers), *tail]
-            )
-        except OSError as error:
-            # EINVAL: before Linux 6.7 there is no `lowerdir+`, and a `lowerdir` string holds 255 bytes only.
-            if error.errno != errno.EINVAL:
-                raise
-        words = ["lowerdir=" + ":".join(lowers)]
-        words += [key if value is None else f"{key}={value}" for key, value in tail]
-        os.fchdir(self._folder)
-        m.mount("overlay", self._name, "overlay", 0, ",".join(words))
-        return m.open_tree(libc.AT_FDCWD, self._name, m.OPEN_TREE_CLONE)
+        return _mount(lowers, tail, (self._folder, self._name))
