@@ -151,7 +151,7 @@ SETTINGS: Values = {
         "graphroot": "",
         "ignore_chown_errors": False,
         "imagestore": "",
-        "keep_blobs": True,
+        "keep_blobs": False,
         "mount_program": "",
         "mountopt": "",
         "rootless_storage_path": "",

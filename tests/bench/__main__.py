@@ -14,13 +14,13 @@ import statistics
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tests.bench import sides
+from tests.bench import material, sides
 
 if TYPE_CHECKING:
     from tests.bench.containers import Case
 
 # Each has a list CASES. A module may be absent while its commands are.
-MODULES = ("containers", "networks")
+MODULES = ("containers", "networks", "images")
 
 
 def measure(case: Case, both: list[sides.Side], rounds: int) -> dict[str, list[float]]:
@@ -57,8 +57,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=20, help="rounds of an ordinary case (20)")
     parser.add_argument("--quick", action="store_true", help="leave out what takes minutes")
     parser.add_argument("--peer", default="podman", help='the engine to compare with, or "none"')
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="size of the images that are moved (1: 1.4 GB)"
+    )
     parser.add_argument("--json", help="write every single time to this file")
     options = parser.parse_args()
+    material.scale = options.scale
     cases: list[Case] = []
     for name in MODULES:
         cases += importlib.import_module(f"tests.bench.{name}").CASES

@@ -97,6 +97,12 @@ def make_sides(peer: str) -> list[Side]:
             f'[engine]\nruntime = "{runtime}"\ncgroup_manager = "{manager}"\nevents_logger = "file"\n'
             '[containers]\nlog_driver = "k8s-file"\n'
         )
+        if host.has("overlay"):
+            # Some builds fall back to plain copies where nobody says so.
+            (settings / "storage.conf").write_text(
+                f'[storage]\ndriver = "overlay"\nrunroot = "{engine.run_home}/containers"\n'
+                f'graphroot = "{engine.home}/.local/share/containers/storage"\n'
+            )
         sides.append(Side(peer, engine))
     for side in sides:
         side.ok("load", "--input", str(archive))

@@ -49,6 +49,8 @@ class DockerRegistry:
             config.append(f"auth: {{htpasswd: {{realm: test, path: {self.folder}/htpasswd}}}}")
         (self.folder / "config.yml").write_text("\n".join(config) + "\n")
         self._process: subprocess.Popen[bytes] | None = None
+        # What a user of the server has put there.
+        self.uploaded: set[str] = set()
 
     @property
     def certificate(self) -> Path:
@@ -82,6 +84,30 @@ class DockerRegistry:
             self._process.terminate()
             self._process.wait(20)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _put(self, method: str, path: str, data: bytes, kind: str = "") -> str:
+        """Ask the plain server itself; return where it says that one goes on."""
+        connection = http.client.HTTPConnection(self.host)
+        connection.request(method, path, data, {"Content-Type": kind or "application/octet-stream"})
+        answer = connection.getresponse()
+        text = answer.read()
+        connection.close()
+        assert answer.status in (201, 202), f"{method} {path}: {answer.status} {text!r}"
+        return answer.getheader("Location") or ""
+
+    def put_blob(self, repository: str, digest: str, data: bytes) -> None:
+        location = self._put("POST", f"/v2/{repository}/blobs/uploads/", b"")
+        path = location.removeprefix(f"http://{self.host}")
+        self._put("PUT", f"{path}{'&' if '?' in path else '?'}digest={digest}", data)
+
+    def put_manifest(
+        self,
+        repository: str,
+        tag: str,
+        data: bytes,
+        kind: str = "application/vnd.oci.image.manifest.v1+json",
+    ) -> None:
+        self._put("PUT", f"/v2/{repository}/manifests/{tag}", data, kind)
 
     def manifest_digest(self, repository: str, tag: str) -> str:
         """Ask the plain server itself."""
