@@ -269,6 +269,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "image prune": ("image:PRUNE", "Remove images that nothing uses"),
     "image rm": ("rmi", "Remove images"),
     "image save": ("save", "Write images into an archive"),
+    "image scp": ("scp", "Copy images to and from other hosts through ssh"),
     "image tag": ("tag:TAG", "Give an image further names"),
     "image tree": ("image:TREE", "Show an image's layers"),
     "image untag": ("tag:UNTAG", "Take names away from an image"),
@@ -332,6 +333,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ps": ("ps", "List containers"),
     "container list": ("ps", "List containers"),
     "container ps": ("ps", "List containers"),
+    "bundle": ("bundle", "Make an OCI bundle of an image"),
     "completion": ("completion", "Print a script for completion by the shell"),
     "unshare": ("unshare", "Run a command in the user namespace of containers"),
     "info": ("info", "Show what this machine can do, and how the engine uses it"),
@@ -436,7 +438,6 @@ ABSENT: dict[str, str] = {
     "pod": "pods are not available in this version; `--network container:NAME` shares a network",
     "secret": "secrets are not available in this version; mount a file with -v FILE:/run/secrets/NAME:ro",
     "system service": "the REST service is not available in this version",
-    "image scp": "there are no remote connections: `rootless save IMAGE | ssh HOST rootless load` does the same",
 }
 
 

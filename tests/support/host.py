@@ -44,6 +44,7 @@ PROGRAMS = (
     "skopeo",
     "slirp4netns",
     "ssh",
+    "sshd",
     "strace",
     "tmux",
     "umoci",
