@@ -46,6 +46,11 @@ def fail(path: str | bytes | None = None, other: str | bytes | None = None) -> N
     raise OSError(number, os.strerror(number), path, None, other)
 
 
+def by_machine(*, other: int, **numbers: int) -> int:
+    """A system call's number here; `other` is that of the machines that came after 2010 (aarch64, riscv64)."""
+    return numbers.get(os.uname().machine, other)
+
+
 # System calls of 424 and above have one number on every architecture.
 SYS_pidfd_send_signal = 424
 SYS_open_tree = 428

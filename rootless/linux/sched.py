@@ -28,6 +28,13 @@ _pidfd_send_signal = libc.function(
 _sethostname = libc.function("sethostname", libc.c_int, libc.c_char_p, libc.c_size_t)
 _setdomainname = libc.function("setdomainname", libc.c_int, libc.c_char_p, libc.c_size_t)
 _personality = libc.function("personality", libc.c_int, libc.c_ulong)
+_sched_setattr = libc.function(
+    "syscall", libc.c_long, libc.c_long, libc.c_int, libc.c_void_p, libc.c_uint
+)
+_ioprio_set = libc.function(
+    "syscall", libc.c_long, libc.c_long, libc.c_int, libc.c_int, libc.c_int
+)
+_keyctl = libc.function("syscall", libc.c_long, libc.c_long, libc.c_int, libc.c_char_p)
 
 pidfd_open = os.pidfd_open
 
@@ -81,6 +88,45 @@ def setdomainname(name: str) -> None:
     data = name.encode()
     if _setdomainname(data, len(data)) < 0:
         libc.fail(name)
+
+
+class _SchedAttr(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint32),
+        ("policy", ctypes.c_uint32),
+        ("flags", ctypes.c_uint64),
+        ("nice", ctypes.c_int32),
+        ("priority", ctypes.c_uint32),
+        ("runtime", ctypes.c_uint64),
+        ("deadline", ctypes.c_uint64),
+        ("period", ctypes.c_uint64),
+    ]
+
+
+def sched_setattr(
+    policy: int, flags: int, nice: int, priority: int, runtime: int, deadline: int, period: int
+) -> None:
+    """sched_setattr(2) for this process; times in nanoseconds."""
+    attr = _SchedAttr(
+        ctypes.sizeof(_SchedAttr), policy, flags, nice, priority, runtime, deadline, period
+    )
+    number = libc.by_machine(x86_64=314, i686=351, armv7l=380, ppc64le=355, s390x=345, other=274)
+    if _sched_setattr(number, 0, ctypes.byref(attr), 0) < 0:
+        libc.fail()
+
+
+def ioprio_set(level: int) -> None:
+    """ioprio_set(2) for this process: the class above bit 13, the priority in it below."""
+    number = libc.by_machine(x86_64=251, i686=289, armv7l=314, ppc64le=273, s390x=282, other=30)
+    if _ioprio_set(number, 1, 0, level) < 0:
+        libc.fail()
+
+
+def join_session_keyring(name: str) -> None:
+    """keyctl(2), KEYCTL_JOIN_SESSION_KEYRING: a session keyring of this process's own."""
+    number = libc.by_machine(x86_64=250, i686=288, armv7l=311, ppc64le=271, s390x=280, other=219)
+    if _keyctl(number, 1, name.encode()) < 0:
+        libc.fail()
 
 
 def personality(persona: int) -> None:

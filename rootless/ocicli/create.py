@@ -71,6 +71,11 @@ class Creation:
     def _create(self, gate: bool) -> Launch:
         spec = self.spec
         self.record.write_config(self.bundle.text)
+        if "NOTIFY_SOCKET" in os.environ:
+            from rootless.ocicli import notify
+
+            notify.prepare(self.record, spec)
+        pass_listeners(spec)
         self.plan = plan_cgroup(self.settings, self.record.identity, spec)
         listening = listen(self.record.folder) if gate else None
         self.launch = launch = Launch(
@@ -84,6 +89,7 @@ class Creation:
             identity=self.record.identity,
             bundle=self.bundle.path,
             gate=listening,
+            keyring="" if self.given.switch("no-new-keyring") else f"_ses.{self.record.identity}",
         )
         launch.create()
         self.record.set_init(launch.pid)
@@ -155,15 +161,25 @@ def preserved(given: Given) -> list[int]:
     count = given.number("preserve-fds")
     if count < 0:
         raise Usage(f"--preserve-fds {count}: is no number of descriptors")
-    listen_fds = os.environ.get("LISTEN_FDS", "")
-    if listen_fds.isdigit():
-        count += int(listen_fds)
-    for fd in range(3, 3 + count):
-        try:
-            os.fstat(fd)
-        except OSError:
-            raise RootlessError(f"--preserve-fds: descriptor {fd} is not open") from None
-    return list(range(3, 3 + count))
+    count += listen_fds()
+    return [fd for fd in range(3, 3 + count) if os.path.exists(f"/proc/self/fd/{fd}")]
+
+
+def pass_listeners(spec: dict[str, Any]) -> None:
+    """Tell the program of descriptors that systemd has passed: it is pid 1 of its namespace, and they are its."""
+    if listen_fds():
+        process = spec["process"] = dict(spec["process"])
+        process["env"] = [
+            *(process.get("env") or []),
+            f"LISTEN_FDS={listen_fds()}",
+            "LISTEN_PID=1",
+        ]
+
+
+def listen_fds() -> int:
+    """How many descriptors systemd's socket activation has passed (sd_listen_fds(3))."""
+    text = os.environ.get("LISTEN_FDS", "")
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def plan_cgroup(settings: Given, identity: str, spec: dict[str, Any]) -> cgroup.Plan:

@@ -60,6 +60,8 @@ def _run(record: records.Record, given: Given) -> int:
         in_root=complete_process,
         cache=f"{os.path.dirname(record.folder)}/.cache",
         move=_mover(record, given.texts("cgroup")),
+        identity=record.identity,
+        bundle=record.data["bundle"],
     )
     try:
         pidfd = open_pidfd(record.pid, record.data["start_time"])

@@ -34,10 +34,19 @@ def run(settings: Given, given: Given) -> int:
         if not detach:
             forward_signals(pid)
         make.finish()
+        ready = None
+        if record.data.get("notify"):
+            from rootless.ocicli import notify
+
+            ready = notify.bind(record)
+            if not detach:
+                notify.pass_on_beside(record, ready)
         launch.start()
         if hooks.has(make.spec, "poststart"):
             call_poststart(record, make.spec)
         if detach:
+            if ready is not None:
+                notify.pass_on(record, ready, until_ready=True)
             return 0
         code = wait(pid, launch.console)
     except BaseException:

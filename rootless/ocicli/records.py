@@ -64,8 +64,8 @@ def check_id(identity: str) -> None:
     if not identity:
         raise Usage("the container ID is empty")
     if "/" in identity:
-        raise Usage(f"invalid character `/` in the ID `{identity}`")
-    if identity in (".", "..") or not _PLAIN.issuperset(identity):
+        raise Usage(f"invalid character `/` in the ID `{identity}`: no container ID")
+    if identity[0] == "." or not _PLAIN.issuperset(identity):
         raise Usage(f"invalid container ID format: {identity!r}")
 
 

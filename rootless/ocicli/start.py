@@ -29,15 +29,33 @@ def start(record: records.Record) -> None:
             f"cannot start a container in the {status} state: container `{record.identity}`"
         )
     channel = connect(record.folder)
+    ready = None
+    if record.data.get("notify"):
+        from rootless.ocicli import notify
+
+        ready = notify.bind(record)
     os.unlink(f"{record.folder}/start")
-    channel.send(sync.START)
+    spec = record.spec()
+    section = (spec.get("linux") or {}).get("seccomp") or {}
+    if section.get("listenerPath"):
+        from rootless.runtime import seccomp
+
+        listener = seccomp.Listener()
+        channel.send(sync.START, fd=listener.fd)
+        state = hooks.state_document(
+            spec, record.identity, record.data["bundle"], "creating", record.pid
+        )
+        seccomp.hand_over(listener, section, record.pid, state)
+    else:
+        channel.send(sync.START)
     kind, data, _ = channel.receive()
     channel.close()
     if kind == sync.FAILED:
         raise sync.decode_failure(data)
-    spec = record.spec()
     if hooks.has(spec, "poststart"):
         call_poststart(record, spec)
+    if ready is not None:
+        notify.pass_on(record, ready, until_ready=True)
 
 
 def call_poststart(record: records.Record, spec: dict[str, object]) -> None:

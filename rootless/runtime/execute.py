@@ -29,7 +29,7 @@ from rootless.linux.sched import (
     clone,
     setns,
 )
-from rootless.runtime import seccomp, sync, terminal
+from rootless.runtime import hooks, seccomp, sync, terminal
 from rootless.runtime.init import Plan, enter_process, forbid_imports, reset_signals
 from rootless.runtime.rootfs import PlainRoot
 
@@ -73,6 +73,9 @@ class Execution:
         "pid",
         "console",
         "move",
+        "identity",
+        "bundle",
+        "listener",
         "_channel",
     )
 
@@ -86,6 +89,8 @@ class Execution:
         in_root: Callable[[dict[str, Any]], object] | None = None,
         cache: str = "",
         move: Callable[[], None] | None = None,
+        identity: str = "",
+        bundle: str = "",
     ) -> None:
         self.spec = spec
         self.process = process
@@ -94,8 +99,11 @@ class Execution:
         self.in_root = in_root
         self.cache = cache
         self.move = move  # puts the calling process into the container's cgroup
+        self.identity = identity
+        self.bundle = bundle
         self.pid = 0
         self.console = -1
+        self.listener: seccomp.Listener | None = None
         self._channel: sync.Channel | None = None
 
     def create(self, init: int, pidfd: int) -> None:
@@ -104,6 +112,8 @@ class Execution:
         Raises InvalidState where the container has ended meanwhile.
         """
         section = (self.spec.get("linux") or {}).get("seccomp")
+        if section and section.get("listenerPath"):
+            self.listener = seccomp.Listener()
         plan = Plan(
             self.spec,
             _NoRoot(),
@@ -111,7 +121,8 @@ class Execution:
             stdio=self.stdio,
             preserve_fds=self.preserve_fds,
             filter=seccomp.compile(section, self.cache) if section else None,
-            filter_flags=seccomp.load_flags(section) & ~_new_listener(section) if section else 0,
+            filter_flags=seccomp.load_flags(section) if section else 0,
+            listener=self.listener,
             die_with_parent=False,
         )
         try:
@@ -154,6 +165,9 @@ class Execution:
 
     def started(self) -> None:
         """Wait until the program runs; raises CommandNotFound and its kin."""
+        if self.listener is not None:
+            state = hooks.state_document(self.spec, self.identity, self.bundle, "running", self.pid)
+            seccomp.hand_over(self.listener, self.spec["linux"]["seccomp"], self.pid, state)
         assert self._channel is not None
         while True:
             kind, data, fd = self._channel.receive()
@@ -242,9 +256,3 @@ class _NoRoot(PlainRoot):
 
     def mount(self) -> int:
         raise AssertionError("exec makes no root")
-
-
-def _new_listener(section: dict[str, Any]) -> int:
-    from rootless.linux.seccomp import FILTER_FLAG_NEW_LISTENER
-
-    return FILTER_FLAG_NEW_LISTENER

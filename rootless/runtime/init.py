@@ -21,6 +21,7 @@ from rootless.linux.idmap import IdMap
 from rootless.linux.sched import (
     CLONE_NEWCGROUP,
     CLONE_NEWTIME,
+    join_session_keyring,
     personality,
     setdomainname,
     sethostname,
@@ -35,6 +36,7 @@ from rootless.runtime import (
     idmapped,
     mounts,
     overlays,
+    priority,
     seccomp,
     sync,
     terminal,
@@ -48,10 +50,6 @@ if TYPE_CHECKING:
 
     from rootless.runtime.rootfs import Root
 
-_SCHEDULERS = {
-    "SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_ISO": 4, "SCHED_IDLE": 5,
-    "SCHED_DEADLINE": 6,
-}  # fmt: skip
 _PERSONALITIES = {"LINUX": 0, "LINUX32": 8}
 _PROPAGATION = {
     "shared": m.MS_SHARED,
@@ -69,7 +67,7 @@ class Plan:
 
     __slots__ = (
         "spec", "root", "idmap", "stdio", "preserve_fds", "in_root", "filter", "filter_flags", "new_namespaces",
-        "die_with_parent", "listener", "identity", "bundle", "gate", "own_namespaces",
+        "die_with_parent", "listener", "identity", "bundle", "gate", "own_namespaces", "keyring",
     )  # fmt: skip
 
     def __init__(
@@ -90,7 +88,9 @@ class Plan:
         identity: str = "",
         bundle: str = "",
         gate: socket.socket | None = None,
+        keyring: str = "",
     ) -> None:
+        self.keyring = keyring  # the name of a session keyring to make, for the caller's not to be the program's
         self.gate = gate
         self.identity = identity
         self.bundle = bundle
@@ -194,8 +194,10 @@ class Init:
         while True:
             end, _ = gate.accept()
             caller = sync.Channel(end)
-            kind, _, _ = caller.receive()
+            kind, _, fd = caller.receive()
             if kind == sync.START:
+                if fd >= 0:
+                    self.plan.listener = seccomp.Listener(fd)
                 gate.close()
                 self.channel.close()
                 self.channel = caller
@@ -600,9 +602,14 @@ def enter_process(process: dict[str, Any], plan: Plan, *, slave: int = -1) -> No
         stdio = plan.stdio
         if stdio is not None:
             give_stdio(stdio, uid)
-    set_scheduling(process)
+    priority.set_scheduling(process)
     enter_cwd(process.get("cwd") or "/", uid, gid, before_ids=True)
     groups = user.get("additionalGids")
+    if plan.keyring:
+        try:
+            join_session_keyring(plan.keyring)
+        except OSError:
+            pass  # a kernel without keys, a filter around us or a quota used up: runc and crun go on as well
     sets = capabilities.Sets(process.get("capabilities"))
     no_new_privs = bool(process.get("noNewPrivileges"))
     sets.drop_bounding()
@@ -679,26 +686,6 @@ def _limit(value: int) -> int:
         if value < 0 or value >= 0xFFFFFFFFFFFFFFFF or value == 0x7FFFFFFFFFFFFFFF
         else value
     )
-
-
-def set_scheduling(process: dict[str, Any]) -> None:
-    scheduler = process.get("scheduler")
-    if scheduler:
-        policy = _SCHEDULERS.get(scheduler.get("policy", ""))
-        if policy is None:
-            raise SetupError(
-                f"process.scheduler: unknown policy {scheduler.get('policy')}", stage="process"
-            )
-        try:
-            os.sched_setscheduler(0, policy, os.sched_param(scheduler.get("priority", 0)))
-            if scheduler.get("nice"):
-                os.setpriority(os.PRIO_PROCESS, 0, scheduler["nice"])
-        except OSError as error:
-            raise SetupError(
-                f"process.scheduler {scheduler.get('policy')}: {os.strerror(error.errno or 0).lower()}",
-                stage="process",
-                hint="real-time policies and negative nice values need privilege on the host",
-            ) from error
 
 
 def set_ids(uid: int, gid: int, groups: list[int] | None) -> None:

@@ -70,7 +70,7 @@ class Launch:
 
     __slots__ = (
         "spec", "root", "stdio", "preserve_fds", "in_root", "cache", "die_with_parent", "identity", "bundle", "pid", "console",
-        "outer", "gate", "netns", "userns", "_listener", "_channel",
+        "outer", "gate", "keyring", "netns", "userns", "_listener", "_channel",
     )  # fmt: skip
 
     def __init__(
@@ -87,6 +87,7 @@ class Launch:
         bundle: str = "",
         outer: tuple[int, IdMap] | None = None,
         gate: sockets.socket | None = None,
+        keyring: str = "",
     ) -> None:
         self.spec = spec
         self.root = root
@@ -99,6 +100,7 @@ class Launch:
         self.bundle = bundle
         self.outer = outer  # a user namespace to make the container's in: its descriptor and map (user networks)
         self.gate = gate  # a listening socket: init outlives us, and waits for its start there
+        self.keyring = keyring
         self.pid = 0
         self.console = -1
         # A joined user namespace and the new network namespace in it, until `mapped`: init's /proc is closed to us then.
@@ -131,6 +133,7 @@ class Launch:
             bundle=self.bundle,
             listener=self._listener,
             gate=self.gate,
+            keyring=self.keyring,
         )
         flags = 0
         for kind in new:
@@ -206,6 +209,9 @@ class Launch:
     def start(self) -> None:
         """Let the user's program begin; raises CommandNotFound and its kin, or returns when it runs."""
         self._expect_alive(lambda channel: channel.send(sync.START))
+        if self._listener is not None:
+            state = hooks.state_document(self.spec, self.identity, self.bundle, "creating", self.pid)
+            seccomp.hand_over(self._listener, self.spec["linux"]["seccomp"], self.pid, state)
         self.started()
 
     def started(self) -> None:

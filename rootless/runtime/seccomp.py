@@ -11,13 +11,16 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import select
 import stat
 import sys
+import time
 
 from rootless import quickjson as json
 from rootless.errors import SetupError
 from rootless.files import make_dirs, write_atomic
 from rootless.linux import seccomp as kernel
+from rootless.linux import sockets as socket
 
 try:
     # hashlib costs 4 ms, since it loads OpenSSL; this is what it calls.
@@ -247,11 +250,9 @@ def load_flags(section: Section) -> int:
     notifies = section.get("defaultAction") == "SCMP_ACT_NOTIFY" or any(
         rule.get("action") == "SCMP_ACT_NOTIFY" for rule in section.get("syscalls") or ()
     )
-    if notifies:
-        if not section.get("listenerPath"):
-            raise SetupError(
-                "linux.seccomp.listenerPath: SCMP_ACT_NOTIFY needs one", stage="seccomp"
-            )
+    if notifies and not section.get("listenerPath"):
+        raise SetupError("linux.seccomp.listenerPath: SCMP_ACT_NOTIFY needs one", stage="seccomp")
+    if section.get("listenerPath"):
         flags |= kernel.FILTER_FLAG_NEW_LISTENER
         if flags & kernel.FILTER_FLAG_TSYNC:
             # seccomp(2): both give a result in the same return value, unless told to give an error for threads.
@@ -274,58 +275,92 @@ def load(program: bytes, flags: int = 0) -> int | None:
 
 # notification
 
+_NOT_YET, _TAKEN = -1, -2
+_TAKING_S = 10.0
+
 
 class Listener:
     """How the descriptor of a notifying filter comes from init to its parent; made before the fork.
 
     init cannot send it: from the moment that it has one, each of its system calls may be one that waits for an answer
     by the agent, who has not got the descriptor yet. So init writes the number into shared memory, which is no call,
-    and the parent fetches it with pidfd_getfd(2).
+    and the parent fetches it with pidfd_getfd(2). Init goes on when it has: execve would close the descriptor.
+
+    The memory is made before the fork, or by whoever calls `start`, who hands it over as a descriptor.
     """
 
-    __slots__ = ("_number", "_word")
+    __slots__ = ("_number", "_word", "fd")
 
-    def __init__(self) -> None:
+    def __init__(self, fd: int = -1) -> None:
         import mmap
 
-        self._word = mmap.mmap(-1, mmap.PAGESIZE)  # MAP_SHARED | MAP_ANONYMOUS
+        self.fd = os.memfd_create("listener", os.MFD_CLOEXEC) if fd < 0 else fd
+        if fd < 0:
+            os.truncate(self.fd, mmap.PAGESIZE)
+        self._word = mmap.mmap(self.fd, mmap.PAGESIZE)
         self._number = ctypes.c_int.from_buffer(self._word)
-        self._number.value = -1
+        if fd < 0:
+            self._number.value = _NOT_YET
 
     def publish(self, fd: int) -> None:
-        """In init, directly after `load`."""
+        """In init, directly after `load`: no system call until the other side has taken it."""
         self._number.value = fd
+        deadline = time.monotonic() + _TAKING_S  # by the vDSO
+        while self._number.value != _TAKEN:
+            if time.monotonic() > deadline:
+                os._exit(1)
 
     def take(self, pidfd: int, is_alive: Callable[[], bool]) -> int:
         """In the parent: wait for the number and fetch the descriptor; ChildProcessError where init died before."""
-        import time
-
         while self._number.value < 0:
             if not is_alive():
                 raise ChildProcessError(
                     errno.ECHILD, "init died before it loaded its seccomp filter"
                 )
             time.sleep(0.001)
-        return kernel.pidfd_getfd(pidfd, self._number.value)
+        fd = kernel.pidfd_getfd(pidfd, self._number.value)
+        self._number.value = _TAKEN
+        return fd
+
+
+def hand_over(listener: Listener, section: Section, pid: int, state: dict[str, Any]) -> None:
+    """Fetch the descriptor from `pid`, which is about to load its filter, and give it to the agent.
+
+    No error where the process ends before: what it died of is told elsewhere.
+    """
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        fd = listener.take(pidfd, lambda: not poll.poll(0))
+    except ChildProcessError:
+        return
+    finally:
+        os.close(pidfd)
+    try:
+        send_listener(section, fd, pid, state)
+    finally:
+        os.close(fd)
 
 
 def send_listener(section: Section, fd: int, pid: int, state: dict[str, Any]) -> None:
     """Give the descriptor to the agent at `listenerPath` with the container process state; closes nothing."""
-    import socket
-
     path = section["listenerPath"]
     message = {
-        "ociVersion": state.get("ociVersion", "1.2.0"),
+        "ociVersion": "0.2.0",  # of the container process state itself, as crun has it
         "fds": ["seccompFd"],
         "pid": pid,
         "metadata": section.get("listenerMetadata", ""),
         "state": {**state, "status": "creating"},
     }
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as agent:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as agent:
         try:
             agent.connect(path)
             data = json.dumps(message).encode()
-            sent = socket.send_fds(agent, [data], [fd])
+            sent = agent.sendmsg([data], socket.rights((fd,)))
             if sent < len(data):
                 agent.sendall(data[sent:])
         except OSError as error:

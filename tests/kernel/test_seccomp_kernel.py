@@ -329,7 +329,7 @@ def test_the_listener_reaches_its_agent(tmp_path: Path) -> None:
         {
             "fds": 1,
             "message": {
-                "ociVersion": "1.2.0", "fds": ["seccompFd"], "pid": pid, "metadata": "meta",
+                "ociVersion": "0.2.0", "fds": ["seccompFd"], "pid": pid, "metadata": "meta",
                 "state": {"ociVersion": "1.2.0", "id": "c", "status": "creating", "bundle": "/b"},
             },
         }
