@@ -13,14 +13,8 @@ import sys
 from rootless import quickjson as json
 from rootless.files import Lock
 from rootless.linux import sockets as socket
-from rootless.linux.prctl import (
-    PR_CAPBSET_DROP,
-    PR_SET_NO_NEW_PRIVS,
-    capset,
-    prctl,
-    set_name,
-    set_title,
-)
+from rootless.linux.prctl import PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, capset, prctl
+from rootless.linux.process import set_name, set_title
 from rootless.start import LateSite
 from slirp.bridge import Router
 

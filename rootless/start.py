@@ -43,15 +43,23 @@ class LateSite:
         return PathFinder.find_spec(name)
 
 
+LOADER_VARIABLES = ("LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT")
+
+
+def give_back_variables() -> None:
+    """Put back what bin/rootless has kept from the dynamic loader."""
+    for key in [key for key in posix.environ if key.startswith(b"ROOTLESS_LD_")]:
+        from os import environb
+
+        environb[key.removeprefix(b"ROOTLESS_")] = environb.pop(key)
+
+
 def main(name: str = "rootless") -> NoReturn:
     """Run the command in sys.argv, of `rootless` or of `rootless-oci`, and exit with its code."""
     sys.argv[0] = name
     if sys.flags.no_site:
         sys.meta_path.append(LateSite)
-    for key in [key for key in posix.environ if key.startswith(b"ROOTLESS_LD_")]:
-        from os import environb
-
-        environb[key.removeprefix(b"ROOTLESS_")] = environb.pop(key)
+    give_back_variables()
 
     # Seldom, not never: the monitor lives on, and so may `logs --follow`.
     gc.set_threshold(50_000)

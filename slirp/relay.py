@@ -1,11 +1,15 @@
-"""Published ports that a helper cannot forward itself, carried by a small process of our own.
+"""Published ports that no helper carries well, carried by a small process of our own.
 
-Its outer sockets are made in the host's network namespace, the inner ones, after it has joined the container's, in
-there: a socket stays where it was made. What arrives seems to come from the container's own address, never from its
-loopback (security case 42); helpers that keep the client's address are asked first.
+Its outer sockets are made in the host's network namespace, the inner ones, after it has joined another, in there: a
+socket stays where it was made.
 
-    - slirp4netns, with the host's loopback cut off, drops the answers to UDP from there, and knows no IPv6 addresses;
-    - pasta before 2024_07 loses the answers of a UDP port that is published under another number.
+    - containers on bridges: the inner sockets are in the networks' namespace;
+    - slirp4netns, which knows no IPv6 addresses of the host and, with its loopback cut off, drops the answers to UDP;
+    - pasta before 2024_07: a server that speaks first waits for its client, who waits for it; connections by the
+      host's own address lose data, those by IPv6 never begin; a UDP port under another number gets no answers.
+
+A client's address is kept where it can be (divert.py). Clients on the host's loopback seem to come from the namespace's
+own address, never from its loopback (security case 42).
 """
 
 from __future__ import annotations
@@ -18,8 +22,10 @@ import time
 from rootless.linux import signal
 from rootless.linux import sockets as socket
 from rootless.linux.fs import close_range
-from rootless.linux.prctl import set_name, set_title
+from rootless.linux.process import set_name, set_title
 from rootless.linux.sched import CLONE_NEWNET, CLONE_NEWUSER, setns
+from slirp import divert
+from slirp.netlink import Netlink
 from slirp.ports import refused
 from slirp.process import Helper
 
@@ -30,8 +36,12 @@ if TYPE_CHECKING:
     from slirp.ports import PortMapping
 
 _CHUNK = 262_144
+_ROUNDS = 16  # of which one connection may take before it is another's turn
 _UDP_IDLE_S = 60.0
 _MAX_UDP_PEERS = 4096
+
+# <linux/in.h>, <linux/in6.h>, <asm-generic/socket.h>; not in `socket` of Python 3.11.
+_IP_TRANSPARENT, _IPV6_TRANSPARENT, _IP_BIND_ADDRESS_NO_PORT, _SO_MARK = 19, 75, 24, 36
 
 
 class _Listener:
@@ -45,8 +55,73 @@ class _Listener:
         self.port = port
 
 
-def start(mappings: Sequence[PortMapping], address: str, netns: int, userns: int) -> Helper:
-    """Take the ports and carry what arrives to `address` in the namespaces (-1: here); Conflict where one is taken."""
+class Inside:
+    """Where what arrives is taken: the addresses of the server (one per family), and how its answers find back."""
+
+    __slots__ = ("targets", "netns", "userns", "is_container", "keeps_tcp", "keeps_udp")
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        netns: int,
+        userns: int,
+        *,
+        is_container: bool,
+        answers: bool = True,
+    ) -> None:
+        self.targets: dict[int, str] = {}
+        for address in addresses:
+            self.targets.setdefault(_family(address), address)
+        self.netns = netns
+        self.userns = userns
+        self.is_container = is_container  # the namespace is the server's own, and prepared here
+        # Whether a client's address can be kept: what the server sends to it must come back to this namespace.
+        self.keeps_tcp = answers
+        self.keeps_udp = answers and not is_container
+
+    def enter(self) -> None:
+        setns(self.userns, CLONE_NEWUSER)
+        setns(self.netns, CLONE_NEWNET)
+        if self.is_container:
+            try:
+                with Netlink() as netlink:
+                    divert.prepare_container(netlink)
+            except OSError:
+                self.keeps_tcp = False  # carried all the same
+
+    def socket(
+        self, outer: socket.socket, peer: tuple[str, int], kind: int
+    ) -> tuple[socket.socket, str]:
+        """One for a client, and the address to connect it to: of the client's family where the server has one."""
+        family = outer.family if outer.family in self.targets else next(iter(self.targets))
+        inner = socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        keeps = self.keeps_udp if kind == socket.SOCK_DGRAM else self.keeps_tcp
+        if keeps and family == outer.family and not _is_near(peer[0]):
+            try:
+                if family == socket.AF_INET6:
+                    inner.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
+                else:
+                    inner.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
+                inner.setsockopt(socket.SOL_SOCKET, _SO_MARK, divert.MARK)
+                inner.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+                inner.bind((peer[0], 0))
+            except OSError:
+                inner.close()
+                inner = socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        return inner, self.targets[family]
+
+
+def _family(address: str) -> int:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _is_near(address: str) -> bool:
+    """Of the loopback or of one link: such an address means something else in another namespace."""
+    return address.startswith(("127.", "fe80:")) or address == "::1"
+
+
+def start(mappings: Sequence[PortMapping], inside: Inside) -> Helper:
+    """Take the ports and carry what arrives; Conflict where one is taken."""
     listeners: list[_Listener] = []
     try:
         for mapping in mappings:
@@ -57,7 +132,7 @@ def start(mappings: Sequence[PortMapping], address: str, netns: int, userns: int
         if not pid:
             try:
                 os.close(lifeline)
-                _run(listeners, address, netns, userns, reads)
+                _run(listeners, inside, reads)
             finally:
                 os._exit(0)
         os.close(reads)
@@ -72,7 +147,7 @@ def _listen(mapping: PortMapping, step: int) -> list[_Listener]:
     is_udp = mapping.protocol == "udp"
     port = mapping.host_port + step
     for address in (mapping.host_ip,) if mapping.host_ip else ("0.0.0.0", "::"):
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        family = _family(address)
         kind = socket.SOCK_DGRAM if is_udp else socket.SOCK_STREAM
         try:
             outer = socket.socket(family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
@@ -99,7 +174,7 @@ class _Half:
     def __init__(self, source: socket.socket, sink: socket.socket) -> None:
         self.source = source
         self.sink = sink
-        self.left = memoryview(b"")
+        self.left = b""
         self.ended = False  # no more to read
         self.closed = False  # and the other side has been told
 
@@ -118,10 +193,10 @@ class _Pair:
 class _Relay:
     """The event loop."""
 
-    def __init__(self, listeners: Sequence[_Listener], address: str, lifeline: int) -> None:
-        self.address = address
-        self.family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    def __init__(self, listeners: Sequence[_Listener], inside: Inside, lifeline: int) -> None:
+        self.inside = inside
         self.lifeline = lifeline
+        self.buffer = memoryview(bytearray(_CHUNK))
         self.poll = select.epoll()
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.pairs: dict[int, _Pair] = {}
@@ -151,16 +226,18 @@ class _Relay:
         def accept(_: int) -> None:
             for _ in range(128):
                 try:
-                    outer, _peer = listener.outer.accept()
+                    outer, peer = listener.outer.accept()
                 except OSError:
                     return
-                inner = socket.socket(
-                    self.family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-                )
+                try:
+                    inner, target = self.inside.socket(outer, peer, socket.SOCK_STREAM)
+                except OSError:
+                    outer.close()  # no descriptors left
+                    return
                 outer.setblocking(False)
                 for one in (outer, inner):
                     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                inner.connect_ex((self.address, listener.port))
+                inner.connect_ex((target, listener.port))
                 pair = _Pair(outer, inner)
                 self.pairs[outer.fileno()] = self.pairs[inner.fileno()] = pair
                 self._watch(inner, select.EPOLLOUT)
@@ -203,9 +280,8 @@ class _Relay:
         for one, events in wanted.items():
             self._watch(one, events)
 
-    @staticmethod
-    def _move(half: _Half) -> None:
-        while True:
+    def _move(self, half: _Half) -> None:
+        for _ in range(_ROUNDS):
             if half.left:
                 try:
                     half.left = half.left[half.sink.send(half.left) :]
@@ -219,11 +295,19 @@ class _Relay:
                     half.sink.shutdown(socket.SHUT_WR)
                 return
             try:
-                data = half.source.recv(_CHUNK)
+                got = half.source.recv_into(self.buffer)
             except BlockingIOError:
                 return
-            half.ended = not data
-            half.left = memoryview(data)
+            half.ended = not got
+            sent = 0
+            if got:
+                try:
+                    sent = half.sink.send(self.buffer[:got])
+                except BlockingIOError:
+                    pass
+            if sent < got:
+                half.left = bytes(self.buffer[sent:got])  # the buffer is for all
+                return
 
     def _drop(self, pair: _Pair) -> None:
         for one in pair.sockets:
@@ -249,11 +333,11 @@ class _Relay:
                 if known is None:
                     if len(self.peers) >= _MAX_UDP_PEERS:
                         continue
-                    inner = socket.socket(
-                        self.family,
-                        socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,
-                    )
-                    inner.connect((self.address, listener.port))
+                    try:
+                        inner, target = self.inside.socket(outer, peer, socket.SOCK_DGRAM)
+                    except OSError:
+                        continue
+                    inner.connect((target, listener.port))
                     self.handlers[inner.fileno()] = self._reply(outer, inner, peer, key)
                     self.poll.register(inner.fileno(), select.EPOLLIN)
                 else:
@@ -295,15 +379,12 @@ class _Relay:
                 inner.close()
 
 
-def _run(
-    listeners: Sequence[_Listener], address: str, netns: int, userns: int, lifeline: int
-) -> None:
+def _run(listeners: Sequence[_Listener], inside: Inside, lifeline: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    if userns >= 0:
-        setns(userns, CLONE_NEWUSER)
-        setns(netns, CLONE_NEWNET)
+    inside.enter()
+    _raise_limit()
     os.chdir("/")
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):
@@ -311,7 +392,15 @@ def _run(
     _close_others({lifeline, *(listener.outer.fileno() for listener in listeners)})
     set_name("rootless-relay")
     set_title("rootless relay")
-    _Relay(listeners, address, lifeline).run()
+    _Relay(listeners, inside, lifeline).run()
+
+
+def _raise_limit() -> None:
+    """A connection takes two descriptors, and there may be a thousand."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _close_others(kept: set[int]) -> None:

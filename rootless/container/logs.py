@@ -1,7 +1,8 @@
 """A container's local log: Podman's k8s-file format, written by the monitor and read by `logs`.
 
 A line is `TIME stdout|stderr F|P text`; P marks a part of a line that the next one goes on with. A log that reaches
-its size is renamed to `….1`, the one before is dropped: the disk holds twice the size at the most.
+its size is renamed to `….1`, that one to `….2` and so on, and the last is dropped: the disk holds `max_files` times the
+size at the most, twice where nothing else is said.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from rootless.files import write_all
 
 _STREAMS = {1: b" stdout ", 2: b" stderr "}
 DEFAULT_MAX_SIZE = 128 << 20
+DEFAULT_MAX_FILES = 2
 
 
 class Clock:
@@ -39,10 +41,13 @@ class Clock:
 class FileLog:
     """The writer. A full disk loses log lines, never the container: the next write that succeeds goes on."""
 
-    __slots__ = ("path", "max_size", "_fd", "_size", "_clock", "_partial")
+    __slots__ = ("path", "max_size", "max_files", "_fd", "_size", "_clock")
 
-    def __init__(self, path: str, max_size: int = DEFAULT_MAX_SIZE) -> None:
+    def __init__(
+        self, path: str, max_size: int = DEFAULT_MAX_SIZE, max_files: int = DEFAULT_MAX_FILES
+    ) -> None:
         self.path = path
+        self.max_files = max_files  # the one being written counted
         self.max_size = max_size if max_size > 0 else DEFAULT_MAX_SIZE
         self._clock = Clock()
         self._open()
@@ -85,14 +90,32 @@ class FileLog:
     def _rotate(self) -> None:
         before = self._fd
         try:
+            for number in range(self.max_files - 2, 0, -1):
+                try:
+                    os.rename(f"{self.path}.{number}", f"{self.path}.{number + 1}")
+                except FileNotFoundError:
+                    continue
             os.rename(self.path, f"{self.path}.1")
             self._open()
+            if self.max_files == 1:
+                os.unlink(f"{self.path}.1")
         except OSError:
             return  # the full one goes on
         os.close(before)
 
     def close(self) -> None:
         os.close(self._fd)
+
+    def freeze(self) -> tuple[str, int, int, int, int]:
+        """What `thaw` makes a writer to the same open file of, in another interpreter of this process."""
+        return self.path, self.max_size, self.max_files, self._fd, self._size
+
+    @classmethod
+    def thaw(cls, kept: tuple[str, int, int, int, int]) -> FileLog:
+        self = cls.__new__(cls)
+        self.path, self.max_size, self.max_files, self._fd, self._size = kept
+        self._clock = Clock()
+        return self
 
 
 class Entry:

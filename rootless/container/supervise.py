@@ -19,7 +19,7 @@ import gc
 import os
 import time
 
-from rootless.container import events
+from rootless.container import events, idle
 from rootless.container.facts import Preparation, prepare
 from rootless.container.inside import preparer
 from rootless.container.logs import DEFAULT_MAX_FILES, FileLog
@@ -31,6 +31,7 @@ from rootless.runtime import attach, hooks
 from rootless.runtime.attach import Link
 from rootless.runtime.launch import Launch
 from rootless.runtime.monitor import Monitor, exit_code, leave_session
+from rootless.runtime.sync import encode_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -186,8 +187,8 @@ class Supervisor:
         code = 1
         try:
             leave_session(keep_streams=self._passes_streams(), keep=self.preparation.preserve_fds)
-            set_name("rootless-mon")
-            set_title(f"rootless monitor {self.identity}")
+            set_name(idle.NAME)
+            set_title(idle.title(self.identity))
             os.umask(0o022)
             self.monitor = Monitor(
                 listener=attach.listen(self.run_folder),
@@ -541,6 +542,8 @@ class Supervisor:
             self.record = table.read(self.identity)  # it may have been renamed meanwhile
         except RootlessError:
             pass
+        if oom:
+            events.container_event(self.engine, self.record, "oom")
         events.container_event(self.engine, self.record, "died", ContainerExitCode=code)
         self._hooks("poststop", "stopped", 0)
         if self._restarts(code):
@@ -618,7 +621,11 @@ class Supervisor:
                     state["exit_code"] = error.exit_code
             table.write_state(self.identity, state)
         finally:
-            self.monitor.tell_failure(error)
+            monitor = getattr(self, "monitor", None)
+            if monitor is None:  # not even that far
+                self.link.send(attach.FAILED, encode_failure("", error))
+            else:
+                monitor.tell_failure(error)
 
 
 def release(engine: Engine, record: dict[str, Any], live: dict[str, Any]) -> None:

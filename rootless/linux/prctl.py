@@ -9,7 +9,6 @@ from rootless.linux import libc
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_KEEPCAPS = 8
-PR_SET_NAME = 15
 PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
 PR_SET_CHILD_SUBREAPER = 36
@@ -23,7 +22,6 @@ _LINUX_CAPABILITY_VERSION_3 = 0x20080522
 _prctl = libc.function(
     "prctl", libc.c_int, libc.c_int, libc.c_ulong, libc.c_ulong, libc.c_ulong, libc.c_ulong
 )
-_prctl_name = libc.function("prctl", libc.c_int, libc.c_int, libc.c_char_p)
 _capget = libc.function("capget", libc.c_int, libc.c_void_p, libc.c_void_p)
 _capset = libc.function("capset", libc.c_int, libc.c_void_p, libc.c_void_p)
 
@@ -33,11 +31,6 @@ def prctl(option: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
     if result < 0:
         libc.fail()
     return result
-
-
-def set_name(name: str) -> None:
-    """The process's name in ps(1) and /proc/PID/comm; 15 bytes."""
-    _prctl_name(PR_SET_NAME, name.encode()[:15])
 
 
 class _CapHeader(ctypes.Structure):
@@ -85,18 +78,3 @@ def keep_capabilities() -> None:
     for number in range(permitted.bit_length()):
         if permitted >> number & 1:
             prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, number)
-
-
-def set_title(title: str) -> None:
-    """Overwrite the command line that everybody on the host can read in /proc/PID/cmdline.
-
-    It holds what was given to the command, `-e PASSWORD=…` too; the memory is ours to write (proc_pid_stat(5), fields
-    48 and 49).
-    """
-    with open("/proc/self/stat", "rb") as file:
-        data = file.read()
-    fields = data[data.rindex(b")") + 2 :].split()
-    start, end = int(fields[45]), int(fields[46])
-    if end > start > 0:
-        text = title.encode()[: end - start - 1]
-        ctypes.memmove(start, text.ljust(end - start, b"\0"), end - start)

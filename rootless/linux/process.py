@@ -52,3 +52,31 @@ def open_pidfd(pid: int, started: int) -> int:
 
 def boot_id() -> str:
     return read_file("/proc/sys/kernel/random/boot_id").decode().strip()
+
+
+def set_name(name: str) -> None:
+    """This process's name in ps(1) and /proc/PID/comm; 15 bytes."""
+    _write_own("comm", name.encode()[:15])
+
+
+def set_title(title: str) -> None:
+    """Overwrite the command line that everybody on the host can read in /proc/PID/cmdline.
+
+    It holds what was given to the command, `-e PASSWORD=…` too; the memory is ours to write (proc_pid_stat(5), fields
+    48 and 49).
+    """
+    fields = stat_fields("self")
+    start, end = int(fields[45]), int(fields[46])
+    if end > start > 0:
+        text = title.encode()[: end - start - 1]
+        _write_own("mem", text.ljust(end - start, b"\0"), start)
+
+
+def _write_own(name: str, data: bytes, offset: int = 0) -> None:
+    fd = os.open(f"/proc/self/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        if offset:
+            os.lseek(fd, offset, os.SEEK_SET)
+        os.write(fd, data)
+    finally:
+        os.close(fd)

@@ -33,6 +33,13 @@ else:
             fd, address = self._accept()
             return socket(self.family, self.type, self.proto, fileno=fd), address
 
+        def __reduce__(self):
+            # Into another interpreter of this process, where the descriptor is open under its number.
+            return _again, (self.family, self.type, self.proto, self.fileno())
+
+    def _again(family, type, proto, fd):
+        return socket(family, type, proto, fileno=fd)
+
     def socketpair(family=AF_UNIX, type=SOCK_STREAM, proto=0):
         ends = _socket.socketpair(family, type, proto)
         return tuple(socket(family, type, proto, fileno=end.detach()) for end in ends)

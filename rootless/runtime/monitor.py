@@ -15,16 +15,13 @@ import time
 
 from rootless.linux import signal
 from rootless.linux import sockets as socket
-from rootless.linux.sched import pidfd_send_signal
 from rootless.runtime import attach
 from rootless.runtime.attach import Link, Sink
-from rootless.runtime.launch import Launch
-from rootless.runtime.sync import encode_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-    from typing import Protocol
+    from typing import Any, Protocol
 
     class Log(Protocol):
         """Where output is kept."""
@@ -74,9 +71,8 @@ class Monitor:
     """The loop around one run of a container's init."""
 
     __slots__ = (
-        "launch", "log", "clients", "listener", "streams", "stdin_write", "stdin_read", "pidfd", "timers", "poll",
-        "handlers", "exit_status", "wants_stdin", "on_action", "wake", "started", "on_start", "pipe_full", "terminal",
-        "reader",
+        "log", "clients", "listener", "streams", "stdin_write", "stdin_read", "pidfd", "init", "timers", "poll", "handlers",
+        "exit_status", "wants_stdin", "on_action", "on_start", "pipe_full", "terminal", "reader",
     )  # fmt: skip
 
     def __init__(
@@ -100,9 +96,7 @@ class Monitor:
         self.poll = select.poll()
         self.handlers: dict[int, Callable[[int], None]] = {}
         self.exit_status: int | None = None
-        self.launch: Launch | None = None
-        self.wake = -1
-        self.started = False
+        self.init = 0
         self.on_start: Callable[[], None] | None = None
         self.pipe_full: set[int] = set()
         # Where this client's reader has gone away, the container's pipe is closed, as in any shell's pipeline.
@@ -146,7 +140,11 @@ class Monitor:
         return client
 
     def after(self, seconds: float, act: Callable[[], float | None]) -> Timer:
-        timer = Timer(time.monotonic() + seconds, act)
+        return self.at(time.monotonic() + seconds, act)
+
+    def at(self, when: float, act: Callable[[], float | None]) -> Timer:
+        """Have something done at a time of the monotonic clock; what it returns is the seconds until the next time."""
+        timer = Timer(when, act)
         self.timers.append(timer)
         return timer
 
@@ -154,8 +152,12 @@ class Monitor:
 
     def begin(self, pid: int) -> None:
         """Watch init's end, its output and who connects."""
+        self.init = pid
         self.pidfd = os.pidfd_open(pid)
-        self.watch(self.pidfd, select.POLLIN, lambda _: self._reap(pid))
+        self._watch_run()
+
+    def _watch_run(self) -> None:
+        self.watch(self.pidfd, select.POLLIN, self._reap)
         for fd in self.streams:
             self.watch(fd, select.POLLIN, self._read)
         if self.listener is not None:
@@ -219,9 +221,9 @@ class Monitor:
             else:
                 timer.at = time.monotonic() + again
 
-    def _reap(self, pid: int) -> None:
+    def _reap(self, _: int) -> None:
         self.unwatch(self.pidfd)
-        _, self.exit_status = os.waitpid(pid, 0)
+        _, self.exit_status = os.waitpid(self.init, 0)
 
     # output
 
@@ -364,12 +366,14 @@ class Monitor:
                 self.drop(client)
 
     def tell_failure(self, error: BaseException) -> None:
+        from rootless.runtime.sync import encode_failure
+
         self.tell(attach.FAILED, encode_failure("", error))
 
     def kill(self, number: int) -> None:
         if self.pidfd >= 0 and self.exit_status is None:
             try:
-                pidfd_send_signal(self.pidfd, number)
+                signal.pidfd_send_signal(self.pidfd, number)
             except ProcessLookupError:
                 pass
 
@@ -393,6 +397,58 @@ class Monitor:
         self.pipe_full = set()
         self.terminal = False
         self.exit_status = None
+
+
+    # from one interpreter to the next: see container/dormancy.py
+
+    def freeze(self) -> dict[str, Any] | None:
+        """What `thaw` makes a monitor in the same state of, as plain values; None while something is under way."""
+        if self.exit_status is not None or any(fd not in self.handlers for fd in self.streams):
+            return None  # the end is near; or a client is waited for, or a terminal nobody has open
+        if any(sink.pending is not None for one in self.clients for sink in one.sinks.values()):
+            return None
+        return {
+            "init": self.init,
+            "pidfd": self.pidfd,
+            "listener": self.listener.fileno() if self.listener is not None else -1,
+            "streams": self.streams,
+            "stdin_write": self.stdin_write,
+            "wants_stdin": self.wants_stdin,
+            "terminal": self.terminal,
+            "pipe_full": list(self.pipe_full),
+            "clients": [
+                (
+                    client.link.fileno(),
+                    client.attached,
+                    client is self.reader,
+                    {stream: sink.fd for stream, sink in client.sinks.items() if not sink.broken},
+                )
+                for client in self.clients
+            ],
+        }
+
+    @classmethod
+    def thaw(cls, kept: dict[str, Any]) -> Monitor:
+        listener = kept["listener"]
+        self = cls(
+            listener=socket.socket(fileno=listener) if listener >= 0 else None,
+            log=None,
+            wants_stdin=kept["wants_stdin"],
+        )
+        self.init = kept["init"]
+        self.pidfd = kept["pidfd"]
+        self.streams = kept["streams"]
+        self.stdin_write = kept["stdin_write"]
+        self.terminal = kept["terminal"]
+        self.pipe_full = set(kept["pipe_full"])
+        for fd, attached, reads, sinks in kept["clients"]:
+            client = self.add_client(Link(socket.socket(fileno=fd)))
+            client.attached = attached
+            client.sinks = {stream: Sink(sink) for stream, sink in sinks.items()}
+            if reads:
+                self.reader = client
+        self._watch_run()
+        return self
 
 
 def exit_code(status: int) -> int:

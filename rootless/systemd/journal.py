@@ -116,7 +116,7 @@ class Journal:
 class JournalLog:
     """A container's log in the journal beside the local one, which `logs` reads: nobody's journal may be readable."""
 
-    __slots__ = ("file", "journal", "_common", "_rest", "_tag")
+    __slots__ = ("file", "journal", "_common", "_rest")
 
     def __init__(
         self, file: FileLog, identity: str, name: str, tag: str = "", path: str = SOCKET
@@ -132,6 +132,18 @@ class JournalLog:
         ]
         if tag:
             self._common.append(("CONTAINER_TAG", tag.encode()))
+
+    def freeze(self) -> tuple[list[tuple[str, bytes]], dict[int, bytes]]:
+        """What `thaw` makes the same of, in another interpreter of this process."""
+        return self._common, self._rest
+
+    @classmethod
+    def thaw(
+        cls, file: FileLog, kept: tuple[list[tuple[str, bytes]], dict[int, bytes]]
+    ) -> JournalLog:
+        self = cls(file, "", "")
+        self._common, self._rest = kept
+        return self
 
     def write(self, stream: int, data: bytes) -> None:
         self.file.write(stream, data)

@@ -89,6 +89,9 @@ class Engine:
             "USER": os.environ.get("USER", ""),
             "LOGNAME": os.environ.get("LOGNAME", ""),
         }
+        if settle := os.environ.get("ROOTLESS_SETTLE_S"):
+            # 0: every monitor of the tests goes on in an interpreter of its own at once (container/dormancy.py).
+            self.env["ROOTLESS_SETTLE_S"] = settle
         bus = f"/run/user/{os.getuid()}/bus"
         if os.path.exists(bus):
             self.env["DBUS_SESSION_BUS_ADDRESS"] = f"unix:path={bus}"

@@ -1,0 +1,176 @@
+"""How a monitor leaves behind all that a container's start has loaded, and gets it back at the container's end.
+
+A monitor is a fork of the command, so it has a copy of everything: 7 MB of its own. Once a container has run for a while,
+the monitor executes a new interpreter in its place (idle.py), which has loaded what an idle monitor needs, 3 MB:
+
+    monitor                                       the same process, init's parent as before
+    plain values for the loop ──── memory file ──► idle.py: Monitor, FileLog
+    the Supervisor, pickled   ────────┘           … init's end, helper's end, timer, health check
+                                                  the engine's modules, Supervisor again; and perhaps asleep again
+
+Descriptors keep their numbers. What cannot be pickled is something under way: the monitor stays as it is, and tries
+again later. The memory file goes from the process to itself and has no name.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import marshal
+import os
+import sys
+from _pickle import Pickler, PicklingError, Unpickler
+
+from rootless.container import idle
+from rootless.container.logs import FileLog
+from rootless.files import write_all
+from rootless.linux import signal
+from rootless.runtime.monitor import Client
+from rootless.start import LOADER_VARIABLES, LateSite, give_back_variables
+from rootless.systemd.journal import JournalLog
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rootless.container.idle import Idler
+    from rootless.container.supervise import Supervisor
+
+# As bin/rootless does it: no PYTHON* variable, user folder or current folder reaches in, and nothing is read in vain.
+_PROGRAM = (
+    "import sys; sys.path.append(sys.argv.pop(1)); from rootless.container.idle import main; main()"
+)
+
+
+class _Pickler(Pickler):
+    """Leaves out what the loop has anyway, and the store of images, which is opened again when it is needed."""
+
+    def __init__(self, file: Any, supervisor: Supervisor) -> None:
+        super().__init__(file, 5)
+        self.left_out = {
+            id(supervisor.monitor): "monitor",
+            id(supervisor.log): "log",
+            id(supervisor.engine._images): "none",
+            id(supervisor.link): "none",
+        }
+        self.left_out.pop(id(None), None)
+        self.clients = supervisor.monitor.clients
+
+    def persistent_id(self, one: Any) -> Any:
+        if isinstance(one, Client):
+            return self.clients.index(one) if one in self.clients else "none"
+        return self.left_out.get(id(one))
+
+
+class _Unpickler(Unpickler):
+    def __init__(self, file: Any, idler: Idler) -> None:
+        super().__init__(file)
+        self.idler = idler
+
+    def persistent_load(self, name: Any) -> Any:
+        if name == "monitor":
+            return self.idler.monitor
+        if name == "log":
+            return self.idler.monitor.log
+        return None if name == "none" else self.idler.clients[name]
+
+
+def sleep(supervisor: Supervisor) -> None:
+    """Go on in a new interpreter; returns only where that cannot be now."""
+    monitor = supervisor.monitor
+    kept = monitor.freeze()
+    watched = _watched(supervisor)
+    if kept is None or watched is None or supervisor.record.get("runtime"):
+        return
+    timers = [timer for timer in monitor.timers if timer.act != supervisor._settle]
+    engine = io.BytesIO()
+    try:
+        _Pickler(engine, supervisor).dump((supervisor, timers))
+    except (PicklingError, TypeError, AttributeError):
+        return  # a closure, an open connection: something is under way
+    log, journal = monitor.log, None
+    if log is not None and not isinstance(log, FileLog):
+        assert isinstance(log, JournalLog)
+        journal, log = log.freeze(), log.file
+    descriptors = _open_descriptors()
+    loop = marshal.dumps(
+        {
+            "monitor": kept,
+            "log": log.freeze() if log is not None else None,
+            "journal": journal,
+            "watched": watched,
+            "next": min((timer.at for timer in timers), default=None),
+            "descriptors": descriptors,
+        }
+    )
+    memory = os.memfd_create("monitor", os.MFD_CLOEXEC)
+    try:
+        write_all(memory, len(loop).to_bytes(8, "little") + loop + engine.getvalue())
+        for fd in (*descriptors, memory):
+            os.set_inheritable(fd, True)
+        signal.pthread_sigmask(signal.SIG_BLOCK, idle.SIGNALS)
+        _execute(memory, supervisor.identity)
+    except OSError:
+        # No memory for another program: this one goes on.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, idle.SIGNALS)
+        for fd in descriptors:
+            os.set_inheritable(fd, False)
+        os.close(memory)
+
+
+def wake(idler: Idler, engine: bytes) -> Supervisor:
+    """The supervisor again, with all that it needs, in the loop that runs."""
+    gc.set_threshold(50_000)
+    if sys.flags.no_site:
+        sys.meta_path.append(LateSite)
+    give_back_variables()
+    supervisor: Supervisor
+    supervisor, timers = _Unpickler(io.BytesIO(engine), idler).load()
+    idler.monitor.timers += timers
+    supervisor.wake(idler.monitor)
+    return supervisor
+
+
+def _watched(supervisor: Supervisor) -> list[int] | None:
+    """Descriptors that have something to say to the engine; None where it waits for more than these."""
+    monitor, service, network = supervisor.monitor, supervisor.service, supervisor.network
+    loop = {monitor.pidfd, *monitor.streams, *(one.link.fileno() for one in monitor.clients)}
+    if monitor.listener is not None:
+        loop.add(monitor.listener.fileno())
+    lasting = set()
+    if network is not None:
+        lasting.add(network.helper_pidfd())
+    if service is not None and service.proxy is not None:
+        lasting.add(service.proxy.fileno())
+    rest = set(monitor.handlers) - loop
+    return sorted(rest) if rest <= lasting else None
+
+
+def _open_descriptors() -> list[int]:
+    """What execve would close: all of ours but the standard streams and those that the container is to have."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        fd = int(name)
+        try:
+            if fd > 2 and not os.get_inheritable(fd):
+                found.append(fd)
+        except OSError:
+            continue  # the folder's own
+    return found
+
+
+def _execute(memory: int, identity: str) -> None:
+    environment = dict(os.environ)
+    for name in LOADER_VARIABLES:
+        # Nothing that these name is loaded into the engine: see bin/rootless.
+        if name in environment:
+            environment[f"ROOTLESS_{name}"] = environment.pop(name)
+    packages = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    prefix = ["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else []
+    os.execve(
+        sys.executable,
+        [
+            sys.executable, "-I", "-S", *prefix, "-c", _PROGRAM, packages, str(memory), identity,
+        ],
+        environment,
+    )  # fmt: skip
