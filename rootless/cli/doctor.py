@@ -6,6 +6,8 @@ from rootless.cli.table import Command, Option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rootless.cli.table import Invocation
 
 OPTIONS = (
@@ -16,14 +18,20 @@ OPTIONS = (
 
 def main(inv: Invocation) -> int:
     from rootless.cli.output import line, to_json
-    from rootless.container.doctor import BAD, GOOD, NOTE, examine, works
+    from rootless.container.doctor import examine, works
+    from rootless.container.doctor_finding import BAD, GOOD, NOTE, Finding
     from rootless.container.engine import open_engine
+    from rootless.errors import RootlessError
 
-    engine = open_engine(inv.globals)
     found = []
     marks = {GOOD: "ok  ", NOTE: "warn", BAD: "FAIL"}
     as_json = inv.text("format") == "json"
-    for one in examine(engine, offline=inv.flag("offline")):
+    findings: Iterable[Finding]
+    try:
+        findings = examine(open_engine(inv.globals), offline=inv.flag("offline"))
+    except RootlessError as error:
+        findings = [Finding("settings", BAD, error.message, error.hint)]
+    for one in findings:
         found.append(one)
         if not as_json:
             line(f"{marks[one.state]}  {one.subject}: {one.text}")

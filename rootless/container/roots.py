@@ -9,9 +9,10 @@ The kind is recorded with the container, since what it has written is in that ki
 
 from __future__ import annotations
 
+import errno
 import os
 
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, SetupError
 from rootless.files import make_private_dir, write_atomic
 from rootless.linux.idmap import IdMap, find_trusted, to_container, to_host
 from rootless.runtime.rootfs import DirectoryRoot, FuseOverlayRoot, OverlayRoot
@@ -29,6 +30,16 @@ if TYPE_CHECKING:
     Range = tuple[int, int, int]
 
 OVERLAY, FUSE, COPY, FOLDER = "overlay", "fuse", "copy", "folder"
+#: What says nothing of overlays: the same try may succeed a moment later.
+_PASSING = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.EAGAIN,
+    errno.EIO,
+)
 
 
 def choose(
@@ -111,14 +122,18 @@ def fuse_program(engine: Engine) -> str:
     return find_trusted("fuse-overlayfs") or ""
 
 
-def native_refusal(engine: Engine) -> str:
-    """Why the kernel mounts no overlay on the store's file system; empty where it does. Asked once a boot."""
+def native_refusal(engine: Engine, *, fresh: bool = False) -> str:
+    """Why the kernel mounts no overlay on the store's file system; empty where it does. Asked once a boot, or now.
+
+    Raises what keeps it from being asked: no user namespaces, no space, no descriptors.
+    """
     make_private_dir(engine.paths.data)
     make_private_dir(engine.paths.cache)
     cached = f"{engine.paths.cache}/overlay-{os.stat(engine.paths.data).st_dev}"
     try:
         with open(cached) as file:
-            return file.read()
+            if not fresh:
+                return file.read()
     except FileNotFoundError:
         pass
     refusal = _try_overlay(engine)
@@ -144,7 +159,13 @@ def _try_overlay(engine: Engine) -> str:
 
         try:
             fork_in_userns(IdMap([(0, os.geteuid(), 1)], [(0, os.getegid(), 1)]), mount).wait()
-        except (RootlessError, OSError) as error:
+        except SetupError as error:
+            if error.errno in _PASSING or error.stage in ("user namespace", "id map"):
+                raise
+            return error.message
+        except OSError as error:
+            if error.errno in _PASSING:
+                raise
             return str(error)
         return ""
     finally:

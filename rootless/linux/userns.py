@@ -64,6 +64,8 @@ def encode_error(error: BaseException) -> bytes:
             "hint": error.hint,
             "exit_code": error.exit_code,
         }
+        if isinstance(error, SetupError):
+            value["stage"], value["reason"] = error.stage, error.errno
     elif isinstance(error, OSError):
         value = {
             "errno": error.errno,
@@ -86,6 +88,13 @@ def decode_error(data: bytes) -> Exception:
     if value.get("errno"):
         error: Exception = OSError(value["errno"], value["message"], value.get("path"))
         return error
+    if "stage" in value:
+        return SetupError(
+            value["message"],
+            stage=value["stage"],
+            errno=value["reason"],
+            hint=value.get("hint", ""),
+        )
     return RootlessError(
         value["message"], hint=value.get("hint", ""), exit_code=value.get("exit_code")
     )

@@ -10,39 +10,9 @@ import pytest
 
 from tests.support import host
 from tests.support.engine import Engine
+from tests.support.poor import in_mounts, plain, without_userns
 
 HOST = ("run", "--rm", "--network", "none", "host")
-
-
-def in_mounts(mounts: str, *command: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a command with the caller's ids where root of a user namespace has made mounts.
-
-    A set-uid program has no power in there, and so the user has no subordinate ids.
-    """
-    keep = f"unshare --user --map-user={os.getuid()} --map-group={os.getgid()}"
-    script = f"""
-        for file in /etc/subuid /etc/subgid; do mount --bind /dev/null $file; done
-        {mounts}
-        exec {keep} "$@"
-    """
-    return subprocess.run(
-        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", script, "sh", *command],
-        env=env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-
-
-def plain(error: str, *words: str) -> None:
-    """One line of error, one of remedy at most, no traceback, and these words in it."""
-    lines = [line for line in error.splitlines() if not line.startswith("WARN")]
-    assert lines and lines[0].startswith("Error: ") and len(lines) <= 2, error
-    assert "internal error" not in error and "Traceback" not in error, error
-    for word in words:
-        assert word in error, error
 
 
 @pytest.mark.needs("userns")
@@ -92,18 +62,9 @@ def test_full_disk(fresh: Engine, tmp_path: Path) -> None:
 
 @pytest.mark.needs("userns")
 def test_user_namespaces_forbidden(fresh: Engine) -> None:
-    ids = (f"--map-user={os.getuid()}", f"--map-group={os.getgid()}", "--keep-caps")
-    script = 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"'
     for command, code in ((HOST, 125), (("unshare",), 125), (("ps",), 0)):
         arguments = [*fresh.program, *command, *(["true"] if code else [])]
-        result = subprocess.run(
-            ["unshare", "--user", *ids, "sh", "-c", script, "sh", *arguments],
-            env=fresh.env,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        result = without_userns(*arguments, env=fresh.env)
         assert result.returncode == code, result
         if code:
             plain(result.stderr, "user namespaces are forbidden here", "max_user_namespaces")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rootless.container.doctor import BAD, GOOD, NOTE, Finding, foreign, quotas, works
+from rootless.container.doctor import foreign, free_range, works
+from rootless.container.doctor_finding import BAD, GOOD, NOTE, Finding
+from rootless.container.doctor_host import mount_options
 
 
 def test_overlaps_with_others() -> None:
@@ -11,15 +13,22 @@ def test_overlaps_with_others() -> None:
     assert found == [("you", 165535, 10), ("all", 0, 4294967295)]
 
 
-def test_quotas() -> None:
+def test_the_first_free_range() -> None:
+    assert free_range("") == (100000, 165535)
+    text = "a:100000:65536\nb:231072:65536\n# c\nd:165536:10\n"
+    assert free_range(text) == (296608, 362143), "the gap is 65,526 wide"
+    assert free_range("a:0:4294967295\n")[0] == 4294967295
+
+
+def test_mount_options() -> None:
     mounts = (
         "/dev/a / ext4 rw 0 0\n/dev/b /home ext4 rw,usrquota,grpquota 0 0\n"
         "/dev/c /home\\040two xfs rw,noquota 0 0\n"
     )
-    assert quotas(mounts, "/home/me/x") == [("/home", "usrquota,grpquota")]
-    assert quotas(mounts, "/homework") == []
-    assert quotas(mounts, "/home two/x") == []
-    assert quotas("", "/x") == []
+    assert mount_options(mounts, "/home/me/x") == ("/home", "rw,usrquota,grpquota")
+    assert mount_options(mounts, "/homework") == ("/", "rw")
+    assert mount_options(mounts, "/home two/x") == ("/home two", "rw,noquota")
+    assert mount_options("", "/x") == ("", "")
 
 
 def test_the_main_job() -> None:

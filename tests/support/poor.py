@@ -1,0 +1,56 @@
+"""Hosts made poorer for one command: mounts and limits in namespaces of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+
+def in_mounts(
+    mounts: str, *command: str, env: dict[str, str], subids: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run a command with the caller's ids where root of a user namespace has made mounts.
+
+    A set-uid program has no power in there, and so the user has no subordinate ids; with `subids` the tables say so all
+    the same.
+    """
+    keep = f"unshare --user --map-user={os.getuid()} --map-group={os.getgid()}"
+    hide = "for file in /etc/subuid /etc/subgid; do mount --bind /dev/null $file; done"
+    script = f"""
+        {"" if subids else hide}
+        {mounts}
+        exec {keep} "$@"
+    """
+    return subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", script, "sh", *command],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def without_userns(*command: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command where no user namespace can be made, as with user.max_user_namespaces=0."""
+    ids = (f"--map-user={os.getuid()}", f"--map-group={os.getgid()}", "--keep-caps")
+    script = 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"'
+    return subprocess.run(
+        ["unshare", "--user", *ids, "sh", "-c", script, "sh", *command],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def plain(error: str, *words: str) -> None:
+    """One line of error, one of remedy at most, no traceback, and these words in it."""
+    lines = [line for line in error.splitlines() if not line.startswith("WARN")]
+    assert lines and lines[0].startswith("Error: ") and len(lines) <= 2, error
+    assert "internal error" not in error and "Traceback" not in error, error
+    for word in words:
+        assert word in error, error
