@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rootless.config import Config
     from rootless.paths import Paths
-    from slirp.process import Helper, Pending
+    from slirp.process import Pending
 
     Document = dict[str, Any]
 
@@ -194,8 +194,8 @@ class Session(Line):
     """A container on user-defined networks, from before its namespaces exist until its end."""
 
     __slots__ = (
-        "config", "identity", "names", "wishes", "ports", "servers", "state", "_driver", "_outside", "_door", "_door_name",
-        "_opening", "_relay_loopback", "_attached", "_failure", "_given",
+        "config", "identity", "names", "wishes", "servers", "state", "_driver", "_outside", "_attached", "_failure",
+        "_given",
     )  # fmt: skip
 
     def __init__(
@@ -205,7 +205,6 @@ class Session(Line):
         identity: str,
         names: list[str],
         wishes: list[Document],
-        ports: list[Document],
         servers: list[str],
     ) -> None:
         super().__init__(paths)
@@ -213,15 +212,10 @@ class Session(Line):
         self.identity = identity
         self.names = names
         self.wishes = wishes
-        self.ports = ports
         self.servers = servers  # asked for names that are nobody's on its networks
         self.state: Document = {}
         self._driver: Document = {}
         self._outside: Pending | None = None
-        self._door: Helper | None = None
-        self._door_name = ""
-        self._relay_loopback = False  # whether the door's pasta comes by the router's own loopback
-        self._opening: Pending | None = None
         self._given: list[int] = []  # children that serve the router: ours to reap only
         self._attached = False
         self._failure = ""
@@ -231,8 +225,7 @@ class Session(Line):
         for attempt in range(_TRIES):
             self.open()
             try:
-                fds = [self._door.pidfd] if self._attached and self._door is not None else []
-                self.state = self.ask(self._reservation(), fds)
+                self.state = self.ask(self._reservation())
                 return
             except (ConnectionError, EOFError):
                 # It ended between our hello and this.
@@ -245,23 +238,18 @@ class Session(Line):
             "endpoint": self.identity,
             "names": self.names,
             "networks": self.wishes,
-            "ports": self.ports,
             "servers": self.servers,
         }
         if self._attached:
             request["attached"] = True
-            request["door"] = self._door_name if self._door is not None else ""
-            request["relay"] = self._relay_loopback
         return request
 
     # --- start ---
 
     def begin(self, pid: int, netns: int = -1) -> None:
-        """Start what takes time: the way out, the door for published ports; and have the container wired."""
+        """Start what takes time, the way out; and have the container wired."""
         if self.state.get("make_outside"):
             self._outside = self._start_outside()
-        if self.state["ports"]:
-            self._opening = self._start_door()
         opened = -1
         if netns < 0:
             netns = opened = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -272,31 +260,13 @@ class Session(Line):
                 os.close(opened)
         self._attached = True
 
-    def _start_door(self) -> Pending:
-        from slirp import pasta
-
-        found = pasta.find(self._dirs(), self.paths.cache)
-        if found is None:
-            raise pasta.missing()
-        # A short name that no other endpoint has: the mark is its own.
-        self._door_name = f"door{self.state['mark']}"
-        ipv6 = any(
-            ":" in entry[0]
-            for member in self.state["networks"].values()
-            for entry in member["addresses"]
-        )
-        self._relay_loopback = pasta.comes_by_loopback(found)
-        arguments = pasta.door(found, self._door_name, self.state["ports"], ipv6)
-        return pasta.start(found, arguments, self.netns, self.userns)
-
     def _dirs(self) -> list[str]:
         return self.config.texts("engine", "helper_binaries_dir") if self.config else []
 
     def _merge(self, reply: Document) -> None:
         """Keep what the router says of us now."""
-        for key in ("networks", "ports", "mark"):
-            if key in reply:
-                self.state[key] = reply[key]
+        if "networks" in reply:
+            self.state["networks"] = reply["networks"]
         known = {wish["network"]["name"]: wish for wish in self.wishes}
         self.wishes = []
         for name, member in self.state["networks"].items():
@@ -309,14 +279,10 @@ class Session(Line):
                 wish["ip6" if ":" in address else "ip"] = address
             wish.update(mac=member["mac"], interface=member["interface"], aliases=member["aliases"])
             self.wishes.append(wish)
-        self.ports = self.state["ports"]
 
     def finish(self) -> None:
-        """Wait until all of it works: the wires, the door, the way out, ours or somebody else's."""
+        """Wait until all of it works: the wires, and the way out, ours or somebody else's."""
         self._merge(self._answer())
-        if self._opening is not None:
-            opening, self._opening = self._opening, None
-            self._open_door(opening)
         if self._outside is not None:
             self._give_outside()
         elif self.state.get("await_outside"):
@@ -327,16 +293,6 @@ class Session(Line):
                 self.on_event(event)
         if self._failure:
             raise SetupError(self._failure, stage="network")
-
-    def _open_door(self, opening: Pending) -> None:
-        self._door = opening.wait_ready()
-        request = {
-            "op": "door",
-            "endpoint": self.identity,
-            "interface": self._door_name,
-            "relay": self._relay_loopback,
-        }
-        self.ask(request, [self._door.pidfd])
 
     def _start_outside(self) -> Pending:
         from slirp import pasta, slirp4netns
@@ -391,11 +347,6 @@ class Session(Line):
         elif kind == "outside":
             self.state.pop("await_outside", None)
             self._failure = event.get("error", "")
-        elif kind == "make_door" and self._attached:
-            if self._door is not None:
-                self._door.stop()
-                self._door = None
-            self._opening = self._start_door()
         elif kind == "changed":
             self._merge(event)
 
@@ -412,9 +363,6 @@ class Session(Line):
         self.on_event(event)
         if self._outside is not None:
             self._give_outside()
-        if self._opening is not None:
-            opening, self._opening = self._opening, None
-            self._open_door(opening)
 
     def _renew(self) -> None:
         self.reserve()
@@ -425,8 +373,15 @@ class Session(Line):
     def fileno(self) -> int:
         return self.socket.fileno() if self.socket is not None else -1
 
-    def door_pidfd(self) -> int:
-        return self._door.pidfd if self._door is not None else -1
+    def target(self) -> tuple[list[str], bool]:
+        """Where published ports lead: the addresses, of the first network that leads out for each family; and whether
+        what answers a stranger comes back."""
+        found: dict[bool, tuple[str, bool]] = {}
+        for member in self.state["networks"].values():
+            if not member["internal"]:
+                for address, _, _ in member["addresses"]:
+                    found.setdefault(":" in address, (address, member["answers"]))
+        return [address for address, _ in found.values()], all(back for _, back in found.values())
 
     def detach(self) -> None:
         """The container's end; the line stays for a restart."""
@@ -435,15 +390,8 @@ class Session(Line):
             self._outside = None
             self._tell({"op": "outside", "error": "given up"})
         if self._attached:
-            # First: from here on the door's end is no news to the router.
             self._attached = False
             self._tell({"op": "detach", "endpoint": self.identity})
-        if self._opening is not None:
-            self._opening.abandon()
-            self._opening = None
-        if self._door is not None:
-            self._door.stop()
-            self._door = None
 
     def _tell(self, request: Document) -> None:
         try:

@@ -13,6 +13,7 @@ Hot: on the path of every `run`. What only user-defined networks need is importe
 from __future__ import annotations
 
 import os
+import select
 
 from rootless.errors import RootlessError, Usage
 from slirp import host as host_routes
@@ -229,67 +230,89 @@ class Link:
 
         `netns` and `userns` are these where its /proc is closed to us.
         """
-        if self.driver not in (*DRIVERS, "bridge"):
-            return Connection(self, pid, None)
-        if self.driver == "bridge":
-            connection = Connection(self, pid, None, self.bridge)
-            try:
-                self.bridge.begin(pid, netns)
-            except BaseException:
-                connection.close()
-                raise
-            return connection
-        opened = []
+        connection = Connection(self, pid)
         try:
-            if netns < 0:
-                netns = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-                opened.append(netns)
-            if userns < 0:
-                userns = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-                opened.append(userns)
-            if self.driver == "pasta":
-                from slirp import pasta
-
-                pending = pasta.start(self._pasta, self._arguments, netns, userns)
-            else:
-                from slirp import slirp4netns
-
-                folder = self.paths.run_container(self.identity)
-                own = [port for port in self.ports if port not in self._relayed]
-                pending = slirp4netns.start(
-                    self._program, self._settings, own, netns, userns, folder
-                )
-            connection = Connection(self, pid, pending)
-            if self._relayed:
-                from slirp import relay
-
-                try:
-                    address = next(address for address, _ in self.addresses if ":" not in address)
-                    connection.relay = relay.start(self._relayed, address, netns, userns)
-                except BaseException:
-                    connection.close()
-                    raise
-            return connection
-        finally:
-            for fd in opened:
-                os.close(fd)
+            if self.driver == "bridge":
+                self.bridge.begin(pid, netns)
+                connection.start_relay()
+            elif self.driver in DRIVERS:
+                connection.start_helper(netns, userns)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 class Connection:
     """A container's connection, from `Link.start` on; held by its monitor."""
 
-    __slots__ = ("link", "pid", "helper", "relay", "_pending", "_bridge", "_revived")
+    __slots__ = (
+        "link",
+        "pid",
+        "helper",
+        "relay",
+        "_pending",
+        "_bridge",
+        "_revived",
+        "_watch",
+        "_target",
+    )
 
-    def __init__(
-        self, link: Link, pid: int, pending: PendingHelper | None, bridge: Any = None
-    ) -> None:
+    def __init__(self, link: Link, pid: int) -> None:
         self.link = link
         self.pid = pid  # whose namespaces they are
         self.helper: Helper | None = None
         self.relay: Helper | None = None
-        self._pending = pending
-        self._bridge = bridge
+        self._pending: PendingHelper | None = None
+        self._bridge = link.bridge
         self._revived = 0
+        self._watch: select.epoll | None = None
+        self._target: Any = None
+
+    def start_helper(self, netns: int = -1, userns: int = -1) -> None:
+        link = self.link
+        opened = []
+        try:
+            if netns < 0:
+                netns = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+                opened.append(netns)
+            if userns < 0:
+                userns = os.open(f"/proc/{self.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+                opened.append(userns)
+            if link.driver == "pasta":
+                from slirp import pasta
+
+                self._pending = pasta.start(link._pasta, link._arguments, netns, userns)
+            else:
+                from slirp import slirp4netns
+
+                folder = link.paths.run_container(link.identity)
+                own = [port for port in link.ports if port not in link._relayed]
+                self._pending = slirp4netns.start(
+                    link._program, link._settings, own, netns, userns, folder
+                )
+            if link._relayed:
+                from slirp import relay
+
+                addresses = [address for address, _ in link.addresses]
+                inside = relay.Inside(addresses, netns, userns, is_container=True)
+                self.relay = relay.start(link._relayed, inside)
+        finally:
+            for fd in opened:
+                os.close(fd)
+
+    def start_relay(self) -> None:
+        """Of a container on bridges, whose published ports all come this way."""
+        self._target = self._bridge.target()
+        addresses, answers = self._target
+        if self.link.ports and addresses:
+            from slirp import relay
+
+            bridge = self._bridge
+            inside = relay.Inside(
+                addresses, bridge.netns, bridge.userns, is_container=False, answers=answers
+            )
+            self.relay = relay.start(self.link.ports, inside)
 
     def wait_ready(self) -> None:
         """Until it works; SetupError with the helper's words where it does not."""
@@ -298,55 +321,70 @@ class Connection:
             self.helper = pending.wait_ready()
         if self._bridge is not None:
             self._bridge.finish()
+        self._watch_all()
+
+    def _watch_all(self) -> None:
+        """One descriptor for all that may have news: closed ones leave it by themselves."""
+        watched = [one.pidfd for one in (self.helper, self.relay) if one is not None]
+        if self._bridge is not None:
+            watched.append(self._bridge.fileno())
+        if not watched:
+            return
+        if self._watch is None:
+            self._watch = select.epoll()
+        for fd in watched:
+            try:
+                self._watch.register(fd, select.EPOLLIN)
+            except FileExistsError:
+                pass
 
     def helper_pidfd(self) -> int:
         """A descriptor that becomes readable when `handle` has something to do; -1 where there never is."""
-        if self._bridge is not None:
-            return int(self._bridge.fileno())
-        return self.helper.pidfd if self.helper is not None else -1
+        return -1 if self._watch is None else self._watch.fileno()
 
     def handle(self) -> bool:
-        """The helper has died, or the networks' router has news. False where there is no network any more; else the
-        record is to be written anew."""
-        if self._bridge is not None:
-            self._bridge.handle()
-            return True
-        return self._revive()
-
-    def _revive(self) -> bool:
-        """Start a helper that was killed once more: it gives the same addresses and takes the same ports."""
-        old = self.helper
-        if old is None or self._revived >= _MAX_REVIVALS:
+        """The helper or the relay has died, or the networks' router has news. False where there is no network any
+        more; else the record is to be written anew."""
+        ready = {fd for fd, _ in self._watch.poll(0)} if self._watch is not None else set()
+        try:
+            if self._bridge is not None and self._bridge.fileno() in ready:
+                self._bridge.handle()
+            lost = [
+                one for one in (self.helper, self.relay) if one is not None and one.pidfd in ready
+            ]
+            if lost or (self._bridge is not None and self._target != self._bridge.target()):
+                self._renew(bool(lost))
+        except (RootlessError, OSError):
+            self._stop()
             return False
-        self._revived += 1
-        watched = old.pidfd
-        old.pidfd = -1
-        old.close()
-        self._reap(old.pid)
+        self._watch_all()
+        return True
+
+    def _renew(self, died: bool) -> None:
+        """Once more: it gives the same addresses and takes the same ports."""
+        self._stop()
+        if died:
+            self._revived += 1
+            if self._revived > _MAX_REVIVALS:
+                raise RootlessError("the network helper dies again and again")
+        if self._bridge is not None:
+            self.start_relay()
+            return
+        self.start_helper()
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            self.helper = pending.wait_ready()
+
+    def _stop(self) -> None:
+        if self._pending is not None:
+            self._pending.abandon()
+            self._pending = None
         if self.relay is not None:
             self.relay.stop()
             self.relay = None
-        self.helper = None
-        try:
-            fresh = self.link.start(self.pid)
-            fresh.wait_ready()
-        except (RootlessError, OSError):
-            os.close(watched)
-            return False
-        self.helper, self.relay = fresh.helper, fresh.relay
         if self.helper is not None:
-            # Under the number that the monitor watches.
-            os.dup2(self.helper.pidfd, watched, inheritable=False)
-            os.close(self.helper.pidfd)
-            self.helper.pidfd = watched
-        return True
-
-    @staticmethod
-    def _reap(pid: int) -> None:
-        try:
-            os.waitpid(pid, 0)
-        except ChildProcessError:
-            pass
+            self.helper.stop()
+            self.helper = None
 
     def to_json(self) -> dict[str, Any]:
         """The record kept with the running container."""
@@ -367,15 +405,10 @@ class Connection:
 
     def close(self) -> None:
         """Disconnect, whatever state it is in; the host's ports are free on return."""
-        if self._pending is not None:
-            self._pending.abandon()
-            self._pending = None
-        if self.relay is not None:
-            self.relay.stop()
-            self.relay = None
-        if self.helper is not None:
-            self.helper.stop()
-            self.helper = None
+        self._stop()
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         if self._bridge is not None:
             # The line itself stays open for a restart: it is the container's, and goes with its monitor.
             self._bridge.detach()
@@ -560,7 +593,6 @@ def _prepare_bridge(
         link.identity,
         names,
         wishes,
-        [port.to_json() for port in link.ports],
         list(servers),
     )
     session.reserve()

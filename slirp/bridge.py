@@ -5,7 +5,6 @@
         ◄── descriptors of its user and network namespace
     reserve ENDPOINT on NETWORKS ────────────────────►    addresses are chosen; the endpoint hangs on this connection
     attach + the container's network namespace ──────►    veth pairs, addresses, routes, names, rules
-    door: by which interface published ports come ───►    routing and translation for them
     outside + a helper's descriptors ────────────────►    the way out works
         ◄── event: the way out is wanted
 
@@ -29,7 +28,6 @@ from rootless.errors import Conflict, RootlessError
 from rootless.linux import sockets as socket
 from slirp import dns, firewall
 from slirp.nameserver import NameServer
-from slirp.ports import PortMapping
 from slirp.topology import Endpoint, Topology
 from slirp.wiring import Wiring
 
@@ -119,8 +117,6 @@ class Router:
             self.names.handle(fd)
         elif fd == self.outside.pidfd:
             self._lost_outside()
-        else:
-            self._lost_door(fd)
 
     def _accept(self) -> bool:
         try:
@@ -197,7 +193,7 @@ class Router:
         if kind == "hello":
             return {"ok": True, "pid": os.getpid(), "_fds": (self.userns, self.netns)}
         if kind == "reserve":
-            return self._reserve(fd, request, fds)
+            return self._reserve(fd, request)
         if kind == "attach":
             return self._attach(self.topology.endpoint(request["endpoint"]), fds[0])
         if kind == "detach":
@@ -211,13 +207,6 @@ class Router:
             return self._disconnect(request)
         if kind == "reload":
             return self._reload(self.topology.endpoint(request["endpoint"]), fds[0])
-        if kind == "door":
-            return self._open_door(
-                self.topology.endpoint(request["endpoint"]),
-                request["interface"],
-                bool(request.get("relay")),
-                fds[0],
-            )
         if kind == "outside":
             return self._take_outside(fd, request, fds)
         if kind == "network":
@@ -239,7 +228,7 @@ class Router:
 
     # --- endpoints ---
 
-    def _reserve(self, fd: int, request: Document, fds: list[int]) -> Document:
+    def _reserve(self, fd: int, request: Document) -> Document:
         topology = self.topology
         name = request["endpoint"]
         old = topology.endpoints.get(name)
@@ -247,18 +236,17 @@ class Router:
             if old.owner != fd and old.attached:
                 raise Conflict(f"networks: {name[:12]} is connected already")
             self._remove(old)
-        endpoint = Endpoint(name, request["names"], fd, topology.free_mark())
+        endpoint = Endpoint(name, request["names"], fd)
         endpoint.servers = request.get("servers") or []
         topology.endpoints[name] = endpoint
         try:
             for wish in request["networks"]:
                 topology.join(endpoint, wish, old)
-            endpoint.forwards = topology.choose_inner(request.get("ports") or [])
         except BaseException:
             self._remove(endpoint)
             raise
         if request.get("attached"):
-            self._take_back(endpoint, request, fds)
+            self._take_back(endpoint)
         reply = topology.describe(endpoint)
         if self.resolver is False:
             reply["nameless"] = True
@@ -266,13 +254,11 @@ class Router:
             reply.update(self.outside.duty(fd))
         return {"ok": True, **reply}
 
-    def _take_back(self, endpoint: Endpoint, request: Document, fds: list[int]) -> None:
+    def _take_back(self, endpoint: Endpoint) -> None:
         """After the death of the router before: everything is wired already."""
         endpoint.attached = True
         for member in endpoint.members.values():
             self.wiring.find(endpoint, member)
-        if request.get("door"):
-            self._open_door(endpoint, request["door"], bool(request.get("relay")), fds[0])
         self._follow()
 
     def _attach(self, endpoint: Endpoint, netns: int) -> Document:
@@ -294,17 +280,16 @@ class Router:
             inside.close()
 
     def _reload(self, endpoint: Endpoint, netns: int) -> Document:
-        """Everything anew, the addresses and the door as they are."""
+        """Everything anew, the addresses as they are."""
         self._wire_all(endpoint, netns)
         self.rules = ""
         self._follow()
         return {"ok": True, **self.topology.describe(endpoint)}
 
     def _detach(self, endpoint: Endpoint) -> None:
-        """The container is gone, or goes: its interfaces, names and ports."""
+        """The container is gone, or goes: its interfaces and names."""
         for member in endpoint.members.values():
             self.wiring.unwire(member)
-        self._close_door(endpoint)
         endpoint.attached = False
         self._follow()
 
@@ -312,7 +297,6 @@ class Router:
         self.topology.endpoints.pop(endpoint.name, None)
         for member in endpoint.members.values():
             self.wiring.unwire(member)
-        self._close_door(endpoint)
         self._drop_unused()
 
     def _drop_unused(self) -> None:
@@ -408,60 +392,6 @@ class Router:
         self.outside.lose()
         self.topology.upstream = []
         self._want_outside()
-
-    # --- published ports ---
-
-    def _open_door(self, endpoint: Endpoint, interface: str, relayed: bool, pidfd: int) -> Document:
-        """`pidfd`: of the helper at the door, whose death its owner is told."""
-        self._close_door(endpoint)
-        self.wiring.open_door(endpoint.mark, interface)
-        endpoint.door = interface
-        endpoint.door_pidfd = os.dup(pidfd)
-        self.poll.register(endpoint.door_pidfd, select.POLLIN)
-        if relayed:
-            self._relay_loopback(endpoint)
-        self._follow()
-        return {"ok": True}
-
-    def _relay_loopback(self, endpoint: Endpoint) -> None:
-        """What comes by our ::1: no translation of addresses can take that to a container.
-
-        Only pasta before 2024_07 connects there; newer ones send it by the door, from the host's address.
-        """
-        addresses = [
-            address for member in endpoint.members.values() for address, _, _ in member.addresses
-        ]
-        ports = [
-            PortMapping(
-                "::1", port["inner"], port["container_port"], port["range"], port["protocol"]
-            )
-            for port in endpoint.forwards
-            if port["host_ip"] in ("", "::", "::1")
-        ]
-        if ports and any(":" in address for address in addresses):
-            from slirp import relay
-
-            endpoint.relay = relay.start(ports, addresses[0], -1, -1)
-
-    def _lost_door(self, pidfd: int) -> None:
-        for endpoint in self.topology.endpoints.values():
-            if endpoint.door and endpoint.door_pidfd == pidfd:
-                self._close_door(endpoint)
-                self._follow()
-                self._send(endpoint.owner, {"event": "make_door"})
-                return
-        self.poll.unregister(pidfd)
-
-    def _close_door(self, endpoint: Endpoint) -> None:
-        if not endpoint.door:
-            return
-        endpoint.door = ""
-        self.poll.unregister(endpoint.door_pidfd)
-        os.close(endpoint.door_pidfd)
-        if endpoint.relay is not None:
-            endpoint.relay.stop()
-            endpoint.relay = None
-        self.wiring.close_door(endpoint.mark)
 
 
 class Outside:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from rootless.errors import RootlessError
+from slirp.divert import ASKED, MARK
 from slirp.process import find_program
 
 TYPE_CHECKING = False
@@ -29,22 +30,8 @@ class Zone:
         self.isolate = isolate  # "", "true" or "strict"
 
 
-class Forward:
-    """A port that a helper accepts for a container: what arrives for `inner` goes to `address`:`port`."""
-
-    __slots__ = ("protocol", "inner", "address", "port")
-
-    def __init__(self, protocol: str, inner: int, address: str, port: int) -> None:
-        self.protocol = protocol
-        self.inner = inner
-        self.address = address
-        self.port = port
-
-
-def ruleset(
-    zones: Iterable[Zone], forwards: Iterable[Forward], doors: Iterable[tuple[str, int]] = ()
-) -> str:
-    """The script. `doors`: the interfaces through which published ports come in, each with its routing mark."""
+def ruleset(zones: Iterable[Zone]) -> str:
+    """The script."""
     zones = list(zones)
     lines = [
         f"table inet {TABLE}",
@@ -70,8 +57,6 @@ def ruleset(
             if other_bridge != bridge:
                 lines.append(f'    iifname "{bridge}" oifname "{other_bridge}" drop')
     lines += ["  }", "  chain postrouting {", "    type nat hook postrouting priority srcnat;"]
-    # What a helper passes on from the host's own loopback comes from ours, which no container could answer.
-    lines.append('    oifname != "lo" ip saddr 127.0.0.0/8 masquerade')
     for zone in zones:
         if zone.internal:
             continue
@@ -80,42 +65,20 @@ def ruleset(
             lines.append(
                 f'    {family} saddr {subnet} {family} daddr != {subnet} oifname != "{zone.bridge}" masquerade'
             )
-    lines.append("  }")
-    maps: dict[tuple[str, str], list[str]] = {}
-    for forward in forwards:
-        family = "ip6" if ":" in forward.address else "ip"
-        maps.setdefault((family, forward.protocol), []).append(
-            f"{forward.inner} : {forward.address} . {forward.port}"
-        )
-    doors = list(doors)
-    door_names = ", ".join(f'"{name}"' for name, _ in doors)
-    if maps and doors:
-        destination = {
-            (
-                family,
-                protocol,
-            ): f"{family_guard(family)} dnat {family} to {protocol} dport map {{ {', '.join(items)} }}"
-            for (family, protocol), items in maps.items()
-        }
-        lines += ["  chain prerouting {", "    type nat hook prerouting priority dstnat;"]
-        lines += [f"    iifname {{ {door_names} }} {rule}" for rule in destination.values()]
-        lines += ["  }", "  chain output {", "    type nat hook output priority -100;"]
-        # Not for IPv6: a packet from ::1 cannot be made to leave by another interface.
-        lines += [
-            f'    oifname "lo" {rule}'
-            for (family, _), rule in destination.items()
-            if family == "ip"
-        ]
-        lines += ["  }", "  chain marks {", "    type filter hook prerouting priority mangle;"]
-        # Answers leave by the door the question came in by, so that the client's address need not be changed.
-        lines += [f'    iifname "{name}" ct mark set {mark}' for name, mark in doors]
-        lines += [f"    iifname != {{ {door_names} }} ct mark != 0 meta mark set ct mark", "  }"]
+    # What a relay of published ports sends under its client's address; see divert.py.
+    lines += [
+        "  }",
+        "  chain asked {",
+        "    type filter hook output priority mangle;",
+        f"    meta mark {ASKED} ct mark set meta mark",
+        "  }",
+        "  chain answered {",
+        "    type filter hook prerouting priority mangle;",
+        f"    ct mark {ASKED} meta mark set {MARK}",
+        "  }",
+    ]
     lines.append("}")
     return "\n".join(lines) + "\n"
-
-
-def family_guard(family: str) -> str:
-    return "meta nfproto ipv6" if family == "ip6" else "meta nfproto ipv4"
 
 
 def find() -> str:

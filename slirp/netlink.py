@@ -17,7 +17,7 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _RTM_NEWROUTE, _RTM_DELROUTE = 24, 25
-_RTM_NEWRULE, _RTM_DELRULE = 32, 33
+_RTM_NEWRULE = 32
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
 _IFLA_AF_SPEC, _IFLA_NET_NS_FD = 26, 28
@@ -29,9 +29,10 @@ _BRIDGE_VLAN_PVID, _BRIDGE_VLAN_UNTAGGED = 2, 4
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
 _IFA_F_NODAD = 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
-_RTN_UNICAST, _RTN_BLACKHOLE = 1, 6
+_RTN_UNICAST, _RTN_LOCAL = 1, 2
 _RTPROT_STATIC = 4
-_SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
+_MAIN_TABLE = 254
+_SCOPE_UNIVERSE, _SCOPE_LINK, _SCOPE_HOST = 0, 253, 254
 _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE = 6, 10, 15
 _FR_ACT_TO_TBL = 1
 _NLA_F_NESTED = 0x8000
@@ -233,29 +234,30 @@ class Netlink:
         gateway: str = "",
         index: int = 0,
         metric: int = 0,
-        table: int = 254,
-        blackhole: bool = False,
     ) -> None:
         """`destination` as ADDRESS/PREFIX; without a gateway it is on the link."""
-        kind = _RTN_BLACKHOLE if blackhole else _RTN_UNICAST
-        scope = _SCOPE_UNIVERSE if gateway or ":" in destination or blackhole else _SCOPE_LINK
+        scope = _SCOPE_UNIVERSE if gateway or ":" in destination else _SCOPE_LINK
         self._talk(
             _RTM_NEWROUTE,
             _F_CREATE | _F_REPLACE,
-            _route(destination, gateway, index, metric, table, kind, scope),
+            _route(destination, gateway, index, metric, _MAIN_TABLE, _RTN_UNICAST, scope),
+        )
+
+    def add_local_route(self, destination: str, loopback: int, table: int) -> None:
+        """In that table, whatever goes to `destination` is for this machine."""
+        scope = _SCOPE_UNIVERSE if ":" in destination else _SCOPE_HOST
+        self._talk(
+            _RTM_NEWROUTE,
+            _F_CREATE | _F_REPLACE,
+            _route(destination, "", loopback, 0, table, _RTN_LOCAL, scope),
         )
 
     def add_mark_rule(self, family: int, mark: int, table: int) -> None:
         """Packets with that mark are routed by that table."""
         body = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, _FR_ACT_TO_TBL, 0)
         body += _number(_FRA_FWMARK, mark) + _number(_FRA_TABLE, table)
-        body += _number(_FRA_PRIORITY, 1000 + table)
+        body += _number(_FRA_PRIORITY, 1000)
         self._talk(_RTM_NEWRULE, _F_CREATE | _F_EXCL, body)
-
-    def delete_mark_rule(self, family: int, mark: int, table: int) -> None:
-        body = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, _FR_ACT_TO_TBL, 0)
-        body += _number(_FRA_FWMARK, mark) + _number(_FRA_TABLE, table)
-        self._talk(_RTM_DELRULE, 0, body)
 
 
 def _link(index: int, flags: int = 0) -> bytes:

@@ -15,7 +15,6 @@ from slirp.process import Pending, find_program
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from slirp.ports import PortMapping
 
@@ -129,20 +128,21 @@ def _variant(path: str) -> str:
     return path
 
 
-def cannot_forward(pasta: Pasta, mapping: PortMapping) -> bool:
-    """Whether this pasta loses a port's answers: before 2024_07, those of a UDP port under another number."""
-    moved = mapping.host_port != mapping.container_port
-    return mapping.protocol == "udp" and moved and "--map-host-loopback" not in pasta.features
-
-
-def _copes(pasta: Pasta) -> bool:
-    """Whether this pasta, of 2024_07 or later, knows what to do without a way out."""
-    return "--map-host-loopback" in pasta.features
-
-
-def comes_by_loopback(pasta: Pasta) -> bool:
-    """Whether this pasta brings what comes from the host's loopback to the namespace's loopback."""
+def _is_old(pasta: Pasta) -> bool:
+    """Before 2024_07, as Debian 12 has it."""
     return "--map-host-loopback" not in pasta.features
+
+
+def cannot_forward(pasta: Pasta, mapping: PortMapping) -> bool:
+    """Whether this pasta does not serve a published port as it should, for the reasons in relay.py.
+
+    An old one is good for TCP from the host's loopback, which it passes on without looking at it, and for UDP by IPv4.
+    """
+    if not _is_old(pasta):
+        return False
+    if mapping.protocol == "udp":
+        return mapping.host_port != mapping.container_port
+    return not (mapping.host_ip.startswith("127.") or mapping.host_ip == "::1")
 
 
 class Settings:
@@ -173,7 +173,7 @@ OFFLINE = ("169.254.2.1", 16, "169.254.2.2")
 
 def offline(pasta: Pasta) -> list[str]:
     """Arguments for a host without a way out; none where it has one, or where this pasta knows what to do."""
-    if _copes(pasta) or uplink4() or uplink6():
+    if not _is_old(pasta) or uplink4() or uplink6():
         return []
     address, prefix, gateway = OFFLINE
     return [
@@ -247,51 +247,6 @@ def settings(
         _values(given, "-a") + _values(given, "--address"),
         family,
     )
-
-
-def door(pasta: Pasta, interface: str, ports: Sequence[dict[str, Any]], ipv6: bool) -> list[str]:
-    """Arguments for one that only lets connections in, by an interface of its own that others configure.
-
-    Its addresses stay the host's: pasta rewrites the source of what comes from the host itself only where it can see
-    that it does.
-    """
-    arguments = ["--ns-ifname", interface, *offline(pasta)]
-    if not ipv6 and "-4" not in arguments and (_copes(pasta) or uplink4()):
-        arguments.append("-4")
-    kinds = set()
-    for port in ports:
-        flag = {"tcp": "-t", "udp": "-u"}.get(port["protocol"])
-        if flag is None:
-            raise RootlessError(
-                f"pasta cannot forward protocol {port['protocol']}",
-                hint="sctp ports cannot be published without privileges",
-            )
-        kinds.add(flag)
-        # On a network without IPv6 nobody would answer what is accepted there.
-        address = port["host_ip"] or ("" if ipv6 else "0.0.0.0")
-        address = f"{address}/" if address else ""
-        last = port["range"] - 1
-        arguments += [
-            flag,
-            f"{address}{port['host_port']}-{port['host_port'] + last}:{port['inner']}-{port['inner'] + last}",
-        ]
-    # What it is told not to serve, pasta of 2023 has no buffers for: 16 MB in the place of 29.
-    for flag, without in (("-t", "--no-tcp"), ("-u", "--no-udp")):
-        if flag not in kinds:
-            arguments.append(without)
-    arguments += [
-        "-T",
-        "none",
-        "-U",
-        "none",
-        "--no-icmp",
-        "--no-map-gw",
-        "--no-dhcp",
-        "--no-dhcpv6",
-        "--no-ra",
-        "--quiet",
-    ]
-    return arguments
 
 
 def _values(words: Sequence[str], option: str) -> list[str]:

@@ -102,7 +102,8 @@ class Inside:
                     inner.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
                 else:
                     inner.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
-                inner.setsockopt(socket.SOL_SOCKET, _SO_MARK, divert.MARK)
+                mark = divert.MARK if self.is_container else divert.ASKED
+                inner.setsockopt(socket.SOL_SOCKET, _SO_MARK, mark)
                 inner.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
                 inner.bind((peer[0], 0))
             except OSError:

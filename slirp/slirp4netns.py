@@ -59,12 +59,8 @@ class Settings:
         return self._address(2)
 
     def is_relayed(self, mapping: PortMapping) -> bool:
-        """Whether a port is for slirp/relay.py: by the user's choice, or because this helper cannot."""
-        if self.port_handler:
-            return self.port_handler == "rootlesskit"
-        return ":" in mapping.host_ip or (
-            mapping.protocol == "udp" and not self.allow_host_loopback
-        )
+        """Whether a port is for slirp/relay.py, which keeps clients' addresses and knows IPv6; not by the user's choice."""
+        return self.port_handler != "slirp4netns"
 
     @property
     def dns(self) -> str:

@@ -15,8 +15,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from slirp.process import Helper
-
     Document = dict[str, Any]
 
 
@@ -56,27 +54,17 @@ class Endpoint:
         "name",
         "names",
         "members",
-        "forwards",
-        "door",
-        "door_pidfd",
-        "relay",
         "servers",
         "owner",
-        "mark",
         "attached",
     )
 
-    def __init__(self, name: str, names: list[str], owner: int, mark: int) -> None:
+    def __init__(self, name: str, names: list[str], owner: int) -> None:
         self.name = name
         self.names = names
         self.members: dict[str, Member] = {}
-        self.forwards: list[Document] = []
-        self.door = ""  # the interface through which published ports come
-        self.door_pidfd = -1  # of the helper at it
-        self.relay: Helper | None = None
         self.servers: list[str] = []  # its own choice of where unknown names are asked
         self.owner = owner
-        self.mark = mark
         self.attached = False
 
 
@@ -96,31 +84,6 @@ class Topology:
         if endpoint is None:
             raise RootlessError(f"networks: nothing is reserved for {name}")
         return endpoint
-
-    def free_mark(self) -> int:
-        used = {endpoint.mark for endpoint in self.endpoints.values()}
-        mark = 1
-        while mark in used:
-            mark += 1
-        return mark
-
-    def choose_inner(self, ports: list[Document]) -> list[Document]:
-        """Give each published port its own number in our namespace, so that two containers never share one."""
-        used = {
-            (forward["protocol"], forward["inner"] + step)
-            for endpoint in self.endpoints.values()
-            for forward in endpoint.forwards
-            for step in range(forward["range"])
-        }
-        chosen = []
-        for port in ports:
-            first = int(port.get("inner") or port["host_port"])
-            count = int(port["range"])
-            while any((port["protocol"], first + step) in used for step in range(count)):
-                first = first + 1 if first + count < 65535 else 1024
-            used |= {(port["protocol"], first + step) for step in range(count)}
-            chosen.append({**port, "inner": first})
-        return chosen
 
     def join(self, endpoint: Endpoint, wish: Document, before: Endpoint | None = None) -> Member:
         """Choose an endpoint's addresses in a network: those it had before the restart, where it had some."""
@@ -201,8 +164,6 @@ class Topology:
     def describe(self, endpoint: Endpoint) -> Document:
         return {
             "endpoint": endpoint.name,
-            "mark": endpoint.mark,
-            "ports": endpoint.forwards,
             "networks": {
                 name: self._describe_member(member) for name, member in endpoint.members.items()
             },
@@ -213,11 +174,13 @@ class Topology:
         servers = []
         if network.get("dns_enabled"):
             servers = [gateway for _, _, gateway in member.addresses if gateway]
+        answers = (network.get("options") or {}).get("no_default_route") not in ("true", "1")
         return {
             **member.to_json(),
             "id": network["id"],
             "dns": servers,
             "internal": bool(network.get("internal")),
+            "answers": answers,
         }
 
     def rules(self) -> str:
@@ -233,29 +196,7 @@ class Topology:
             )
             for network in self.networks.values()
         ]
-        forwards, doors = [], []
-        for endpoint in self.endpoints.values():
-            if not (endpoint.door and endpoint.attached):
-                continue
-            doors.append((endpoint.door, endpoint.mark))
-            targets: dict[int, str] = {}
-            for member in endpoint.members.values():
-                if self.networks[member.network].get("internal"):
-                    continue
-                for address, _, _ in member.addresses:
-                    targets.setdefault(6 if ":" in address else 4, address)
-            for port in endpoint.forwards:
-                for address in targets.values():
-                    forwards += [
-                        firewall.Forward(
-                            port["protocol"],
-                            port["inner"] + step,
-                            address,
-                            port["container_port"] + step,
-                        )
-                        for step in range(port["range"])
-                    ]
-        return firewall.ruleset(zones, forwards, doors)
+        return firewall.ruleset(zones)
 
     def gateways(self) -> list[str]:
         """Where names are answered: on the gateways of the networks that want it."""

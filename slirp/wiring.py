@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import errno
-import os
 from _blake2 import blake2b  # hashlib loads OpenSSL, which the router would keep for this alone
 
 from rootless.errors import RootlessError
-from rootless.linux import sockets as socket
 from rootless.linux.sched import CLONE_NEWNET, setns
+from slirp import divert
 from slirp.ipam import Subnet
 from slirp.netlink import Netlink
+from slirp.sysctl import set_sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from slirp.topology import Document, Endpoint, Member
 
-_DOOR_TABLE = 1000  # routing tables of doors begin here
 _MTU = 65520  # what pasta gives its interface: a bridge behind it should not need smaller packets
 _METRIC = 100
 
@@ -39,13 +38,12 @@ class Wiring:
             ("ipv6/conf/all/forwarding", "1"),
             ("ipv6/conf/default/accept_dad", "0"),
             ("ipv6/conf/default/accept_ra", "0"),
-            # Answers to what came in by a door leave by another route than their packets' source suggests.
+            # Answers to a relay's clients are for us, whom their packets' destination does not name.
             ("ipv4/conf/all/rp_filter", "0"),
             ("ipv4/conf/default/rp_filter", "0"),
-            # What the host sends to its own loopback reaches a container through ours.
-            ("ipv4/conf/all/route_localnet", "1"),
         ):
-            _sysctl(name, value)
+            set_sysctl(name, value)
+        divert.prepare(self.netlink)
 
     def bridge(self, network: Document) -> int:
         """The index of a network's bridge, made where it is missing."""
@@ -85,7 +83,7 @@ class Wiring:
         setns(netns, CLONE_NEWNET)
         try:
             # No autoconfiguration: its addresses are the ones we give.
-            _sysctl("ipv6/conf/default/accept_ra", "0")
+            set_sysctl("ipv6/conf/default/accept_ra", "0")
             inside = Netlink()
             loopback = inside.link("lo")
             if loopback is not None and not loopback.is_up:
@@ -156,35 +154,6 @@ class Wiring:
                         raise
             member.veth = ""
 
-    def open_door(self, mark: int, interface: str) -> None:
-        """Route the answers to what comes in by an interface out by it again."""
-        link = self.netlink.link(interface)
-        if link is None:
-            raise RootlessError(f"networks: there is no interface {interface} for published ports")
-        if not link.is_up:
-            self.netlink.set_up(link.index)
-        table = _DOOR_TABLE + mark
-        for family, everything in ((socket.AF_INET, "0.0.0.0/0"), (socket.AF_INET6, "::/0")):
-            try:
-                self.netlink.add_mark_rule(family, mark, table)
-            except FileExistsError:
-                pass
-            try:
-                self.netlink.add_route(everything, index=link.index, table=table)
-            except OSError as error:
-                # Without IPv6 in the kernel there is nothing to route.
-                if family == socket.AF_INET:
-                    raise
-                if error.errno not in (errno.EAFNOSUPPORT, errno.EACCES, errno.ENODEV):
-                    raise
-
-    def close_door(self, mark: int) -> None:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            try:
-                self.netlink.delete_mark_rule(family, mark, _DOOR_TABLE + mark)
-            except OSError:
-                pass  # it was never made for this family
-
 
 def _mtu(network: Document) -> int:
     return int((network.get("options") or {}).get("mtu") or _MTU)
@@ -194,15 +163,3 @@ def veth_name(endpoint: Endpoint, member: Member) -> str:
     """The same for the same endpoint and network, so that a new router finds what the one before made."""
     key = blake2b(f"{endpoint.name} {member.network}".encode(), digest_size=5).hexdigest()
     return f"veth{key}"
-
-
-def _sysctl(name: str, value: str) -> None:
-    """Set one of the current namespace's network settings; a kernel without it does not need it."""
-    try:
-        fd = os.open(f"/proc/sys/net/{name}", os.O_WRONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        os.write(fd, value.encode())
-    finally:
-        os.close(fd)

@@ -322,7 +322,7 @@ def test_ports_are_free_after_a_kill_of_everything(net: Engine, driver: str) -> 
 def test_killed_helper_is_started_again(net: Engine, network: str) -> None:
     port = free_port()
     serve(net, "w", "--network", network, "-p", f"127.0.0.1:{port}:7000")
-    what = {"pasta": "--config-net", "slirp4netns": "slirp4netns ", "podman": "--ns-ifname door"}[
+    what = {"pasta": "--config-net", "slirp4netns": "slirp4netns ", "podman": "rootless relay"}[
         network
     ]
 

@@ -14,7 +14,7 @@ import pytest
 
 from rootless.errors import SetupError
 from rootless.linux.sched import CLONE_NEWNET, CLONE_NEWUSER, setns, unshare
-from slirp import firewall, pasta, process, relay, slirp4netns
+from slirp import divert, firewall, pasta, process, relay, slirp4netns
 from slirp.netlink import Netlink
 from slirp.ports import PortMapping
 
@@ -100,11 +100,10 @@ def test_bridge_addresses_routes_and_rules(space: Namespaces) -> None:
             assert (bridge.index, "10.7.0.1", 24) in link.addresses()
             assert (bridge.index, "fd07::1", 64) in link.addresses()
             link.add_route("10.8.0.0/16", gateway="10.7.0.2", index=bridge.index, metric=7)
-            link.add_route("0.0.0.0/0", index=bridge.index, table=1001)
-            link.add_mark_rule(socket.AF_INET, 1, 1001)
+            divert.prepare(link)
+            divert.prepare(link)
             with pytest.raises(FileExistsError):
-                link.add_mark_rule(socket.AF_INET, 1, 1001)
-            link.delete_mark_rule(socket.AF_INET, 1, 1001)
+                link.add_mark_rule(socket.AF_INET, divert.MARK, divert.MARK)
             link.delete_address(bridge.index, "10.7.0.1", 24)
             routes = Path("/proc/net/route").read_text()
             assert "br7" not in routes, routes
@@ -147,16 +146,12 @@ def test_rules_are_taken_and_replaced(space: Namespaces) -> None:
         firewall.Zone("a", ["10.1.0.0/24", "fd01::/64"], False, "true"),
         firewall.Zone("b", ["10.2.0.0/24"], True, "strict"),
     ]
-    forwards = [
-        firewall.Forward("tcp", 8080, "10.1.0.2", 80),
-        firewall.Forward("udp", 8080, "fd01::2", 80),
-    ]
 
     def body() -> None:
         nft = firewall.find()
         for _ in range(2):
-            firewall.apply(nft, firewall.ruleset(zones, forwards, [("door1", 1)]))
-        firewall.apply(nft, firewall.ruleset([], []))
+            firewall.apply(nft, firewall.ruleset(zones))
+        firewall.apply(nft, firewall.ruleset([]))
 
     space.inside(body)
 
@@ -276,9 +271,8 @@ def test_relay(space: Namespaces, protocol: str) -> None:
         finally:
             os._exit(0)
     assert os.read(told, 1) == b"x"
-    helper = relay.start(
-        [PortMapping("127.0.0.1", port, 7000, 1, protocol)], "127.0.0.1", space.net, space.user
-    )
+    inside = relay.Inside(["127.0.0.1"], space.net, space.user, is_container=True)
+    helper = relay.start([PortMapping("127.0.0.1", port, 7000, 1, protocol)], inside)
     try:
         if protocol == "udp":
             with socket.socket(socket.AF_INET, kind) as client:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from slirp.firewall import Forward, Zone, ruleset
+from slirp.divert import ASKED, MARK
+from slirp.firewall import Zone, ruleset
 
 
 def test_plain_network_goes_out_behind_our_address() -> None:
-    script = ruleset([Zone("podman1", ["10.89.0.0/24"], False, "")], [])
+    script = ruleset([Zone("podman1", ["10.89.0.0/24"], False, "")])
     assert script.startswith("table inet rootless\nflush table inet rootless\n")
     assert (
         'ip saddr 10.89.0.0/24 ip daddr != 10.89.0.0/24 oifname != "podman1" masquerade' in script
@@ -15,7 +16,7 @@ def test_plain_network_goes_out_behind_our_address() -> None:
 
 
 def test_internal_network_crosses_no_border() -> None:
-    script = ruleset([Zone("podman1", ["10.89.0.0/24"], True, "")], [])
+    script = ruleset([Zone("podman1", ["10.89.0.0/24"], True, "")])
     assert 'iifname "podman1" oifname != "podman1" drop' in script
     assert 'oifname "podman1" iifname != "podman1" drop' in script
     assert "10.89.0.0/24" not in script
@@ -27,7 +28,7 @@ def test_isolated_networks_are_kept_from_isolated_ones_only() -> None:
         Zone("b", ["10.0.1.0/24"], False, "true"),
         Zone("c", ["10.0.2.0/24"], False, ""),
     ]
-    script = ruleset(zones, [])
+    script = ruleset(zones)
     assert 'iifname "a" oifname "b" drop' in script
     assert 'iifname "b" oifname "a" drop' in script
     assert '"c" drop' not in script
@@ -35,24 +36,12 @@ def test_isolated_networks_are_kept_from_isolated_ones_only() -> None:
 
 def test_strictly_isolated_network_is_kept_from_all() -> None:
     zones = [Zone("a", [], False, "strict"), Zone("c", [], False, "")]
-    script = ruleset(zones, [])
+    script = ruleset(zones)
     assert 'iifname "a" oifname "c" drop' in script
     assert 'iifname "c" oifname "a" drop' in script
 
 
-def test_published_ports() -> None:
-    forwards = [
-        Forward("tcp", 8080, "10.89.0.2", 80),
-        Forward("tcp", 8081, "10.89.0.3", 80),
-        Forward("udp", 53, "fd00::2", 53),
-    ]
-    script = ruleset([], forwards, [("door1", 1), ("door2", 2)])
-    tcp = "meta nfproto ipv4 dnat ip to tcp dport map { 8080 : 10.89.0.2 . 80, 8081 : 10.89.0.3 . 80 }"
-    assert f'iifname {{ "door1", "door2" }} {tcp}' in script
-    assert f'oifname "lo" {tcp}' in script
-    assert "meta nfproto ipv6 dnat ip6 to udp dport map { 53 : fd00::2 . 53 }" in script
-    assert 'iifname "door2" ct mark set 2' in script
-
-
-def test_no_door_no_translation() -> None:
-    assert "dnat" not in ruleset([], [Forward("tcp", 1, "10.0.0.1", 1)], [])
+def test_answers_to_a_relay_come_back_to_it() -> None:
+    script = ruleset([])
+    assert f"meta mark {ASKED} ct mark set meta mark" in script
+    assert f"ct mark {ASKED} meta mark set {MARK}" in script

@@ -27,7 +27,6 @@ def test_host_without_routes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pasta, "uplink6", lambda: None)
     assert "-i lo -a 169.254.2.1 -n 16" in " ".join(pasta.settings(OLD).arguments)
     assert "-i" not in pasta.settings(NEW).arguments
-    assert "-i lo" in " ".join(pasta.door(OLD, "door1", [], False))
 
 
 def test_case_43_defaults_reach_no_loopback_of_the_host() -> None:
@@ -77,14 +76,6 @@ def test_options_that_are_the_engines_own(option: str) -> None:
 def test_sctp_is_refused() -> None:
     with pytest.raises(RootlessError, match="cannot forward protocol sctp"):
         pasta.settings(OLD, (), parse_publish(["9:9/sctp"]))
-
-
-def test_door_only_lets_in() -> None:
-    ports = [{"host_ip": "", "host_port": 80, "inner": 1080, "range": 2, "protocol": "tcp"}]
-    text = " ".join(pasta.door(OLD, "door1", ports, False))
-    assert "-4 -t 0.0.0.0/80-81:1080-1081 --no-udp -T none -U none" in text
-    assert "--config-net" not in text
-    assert "-t 80-81:1080-1081" in " ".join(pasta.door(OLD, "door1", ports, True))
 
 
 def test_readiness_is_the_pid_on_a_line_of_its_own() -> None:

@@ -26,7 +26,7 @@ def _network(name: str, number: int, **more: object) -> Document:
 
 
 def _join(topology: Topology, name: str, *wishes: Document, attached: bool = True) -> Endpoint:
-    endpoint = Endpoint(name, [name, name[:12]], 3, topology.free_mark())
+    endpoint = Endpoint(name, [name, name[:12]], 3)
     topology.endpoints[name] = endpoint
     for wish in wishes:
         topology.join(endpoint, wish)
@@ -38,7 +38,7 @@ def _addresses(endpoint: Endpoint) -> list[str]:
     return [one for member in endpoint.members.values() for one, _, _ in member.addresses]
 
 
-def test_addresses_interfaces_and_marks() -> None:
+def test_addresses_and_interfaces() -> None:
     topology = Topology()
     a, b = _network("a", 1), _network("b", 2)
     first = _join(topology, "web", {"network": a}, {"network": b})
@@ -47,7 +47,6 @@ def test_addresses_interfaces_and_marks() -> None:
     assert _addresses(second) == ["10.1.0.3"]
     assert [member.interface for member in first.members.values()] == ["eth0", "eth1"]
     assert second.members["a"].interface == "net7"
-    assert (first.mark, second.mark) == (1, 2)
     described = topology.describe(second)["networks"]["a"]
     assert described["mac"] == "02:00:00:00:00:01"
     assert described["dns"] == ["10.1.0.1"]
@@ -86,13 +85,13 @@ def test_restart_keeps_its_address_where_it_is_still_free() -> None:
     topology = Topology()
     before = _join(topology, "web", {"network": _network("a", 1)})
     del topology.endpoints["web"]
-    again = Endpoint("web", [], 4, 1)
+    again = Endpoint("web", [], 4)
     topology.endpoints["web"] = again
     topology.join(again, {"network": _network("a", 1)}, before)
     assert _addresses(again) == _addresses(before)
     del topology.endpoints["web"]
     _join(topology, "thief", {"network": _network("a", 1), "ip": "10.1.0.2"})
-    topology.endpoints["web"] = third = Endpoint("web", [], 5, 2)
+    topology.endpoints["web"] = third = Endpoint("web", [], 5)
     topology.join(third, {"network": _network("a", 1)}, before)
     assert _addresses(third) != _addresses(before)
 
@@ -103,26 +102,6 @@ def test_full_subnet() -> None:
         _join(topology, f"c{number}", {"network": _network("a", 1)})
     with pytest.raises(Conflict, match="no free address left"):
         _join(topology, "c5", {"network": _network("a", 1)})
-
-
-def test_published_ports_have_numbers_of_their_own() -> None:
-    topology = Topology()
-    port = {
-        "host_ip": "127.0.0.1",
-        "host_port": 80,
-        "container_port": 80,
-        "range": 2,
-        "protocol": "tcp",
-    }
-    first = _join(topology, "web", {"network": _network("a", 1)})
-    first.forwards = topology.choose_inner([port])
-    second = topology.choose_inner([{**port, "host_ip": "127.0.0.2"}])
-    assert (first.forwards[0]["inner"], second[0]["inner"]) == (80, 82)
-    assert topology.choose_inner([{**port, "protocol": "udp"}])[0]["inner"] == 80
-    first.door = "door1"
-    assert "80 : 10.1.0.2 . 80, 81 : 10.1.0.2 . 81" in topology.rules()
-    first.attached = False
-    assert "dnat" not in topology.rules()
 
 
 def test_names_are_those_of_all_networks_of_the_asker() -> None:
