@@ -56,6 +56,9 @@ def loads(
         raise ValueError(f"a value is missing at character {error.value}") from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except SystemError:
+        # The scanner looks for json.decoder's exception, and that module is not loaded.
+        raise ValueError("neither a value nor the end of one where one was expected") from None
     rest = text[end:].lstrip(_SPACE)
     if rest:
         raise ValueError(f"more text after the value, at character {len(text) - len(rest)}")

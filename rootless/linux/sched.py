@@ -8,6 +8,7 @@ import os
 from rootless.linux import libc
 
 CLONE_NEWTIME = 0x00000080
+CLONE_FILES = 0x00000400
 CLONE_PIDFD = 0x00001000
 CLONE_PARENT = 0x00008000
 CLONE_NEWNS = 0x00020000
@@ -31,9 +32,7 @@ _personality = libc.function("personality", libc.c_int, libc.c_ulong)
 _sched_setattr = libc.function(
     "syscall", libc.c_long, libc.c_long, libc.c_int, libc.c_void_p, libc.c_uint
 )
-_ioprio_set = libc.function(
-    "syscall", libc.c_long, libc.c_long, libc.c_int, libc.c_int, libc.c_int
-)
+_ioprio_set = libc.function("syscall", libc.c_long, libc.c_long, libc.c_int, libc.c_int, libc.c_int)
 _keyctl = libc.function("syscall", libc.c_long, libc.c_long, libc.c_int, libc.c_char_p)
 
 pidfd_open = os.pidfd_open

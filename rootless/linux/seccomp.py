@@ -1,4 +1,4 @@
-"""seccomp(2) in its filter mode, and pidfd_getfd(2), which fetches a filter's listener from another process."""
+"""seccomp(2) in its filter mode."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ FILTER_FLAG_NEW_LISTENER = 1 << 3
 FILTER_FLAG_TSYNC_ESRCH = 1 << 4
 FILTER_FLAG_WAIT_KILLABLE_RECV = 1 << 5
 
-_SYS_PIDFD_GETFD = 438  # one number everywhere, as all calls from 424 on
-# seccomp is older than that and has a number per architecture; 277 is that of the generic table (arm64, riscv64, …).
+# It has a number per architecture; 277 is that of the generic table (arm64, riscv64, …).
 _SYS_SECCOMP = {
     "x86_64": 317,
     "i686": 354,
@@ -32,9 +31,6 @@ _SYS_SECCOMP = {
 _seccomp = libc.function(
     "syscall", libc.c_long, libc.c_long, libc.c_ulong, libc.c_ulong, libc.c_void_p
 )
-_pidfd_getfd = libc.function(
-    "syscall", libc.c_long, libc.c_long, libc.c_int, libc.c_int, libc.c_uint
-)
 
 
 class _SockFprog(ctypes.Structure):
@@ -48,13 +44,6 @@ def set_mode_filter(program: bytes, flags: int) -> int:
     code = ctypes.create_string_buffer(program, len(program))
     fprog = _SockFprog(len(program) // 8, ctypes.addressof(code))
     result: int = _seccomp(_SYS_SECCOMP, SET_MODE_FILTER, flags, ctypes.byref(fprog))
-    if result < 0:
-        libc.fail()
-    return result
-
-
-def pidfd_getfd(pidfd: int, target_fd: int, flags: int = 0) -> int:
-    result: int = _pidfd_getfd(_SYS_PIDFD_GETFD, pidfd, target_fd, flags)
     if result < 0:
         libc.fail()
     return result

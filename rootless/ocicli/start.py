@@ -7,7 +7,9 @@ import os
 from rootless.errors import InvalidState, SetupError
 from rootless.linux import sockets
 from rootless.ocicli import records
+from rootless.ocicli.delete import end
 from rootless.runtime import hooks, sync
+from rootless.runtime.launch import finish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,23 +37,18 @@ def start(record: records.Record) -> None:
 
         ready = notify.bind(record)
     os.unlink(f"{record.folder}/start")
+    channel.send(sync.START)
     spec = record.spec()
-    section = (spec.get("linux") or {}).get("seccomp") or {}
-    if section.get("listenerPath"):
-        from rootless.runtime import seccomp
-
-        listener = seccomp.Listener()
-        channel.send(sync.START, fd=listener.fd)
-        state = hooks.state_document(
-            spec, record.identity, record.data["bundle"], "creating", record.pid
+    try:
+        failure = finish(
+            channel, spec, record.identity, record.data["bundle"], "creating", record.pid
         )
-        seccomp.hand_over(listener, section, record.pid, state)
-    else:
-        channel.send(sync.START)
-    kind, data, _ = channel.receive()
+    except SetupError:
+        end(record)
+        raise
     channel.close()
-    if kind == sync.FAILED:
-        raise sync.decode_failure(data)
+    if failure:
+        raise sync.decode_failure(failure)
     if hooks.has(spec, "poststart"):
         call_poststart(record, spec)
     if ready is not None:

@@ -29,8 +29,9 @@ from rootless.linux.sched import (
     clone,
     setns,
 )
-from rootless.runtime import hooks, seccomp, sync, terminal
+from rootless.runtime import seccomp, sync, terminal
 from rootless.runtime.init import Plan, enter_process, forbid_imports, reset_signals
+from rootless.runtime.launch import finish
 from rootless.runtime.rootfs import PlainRoot
 
 TYPE_CHECKING = False
@@ -165,21 +166,23 @@ class Execution:
 
     def started(self) -> None:
         """Wait until the program runs; raises CommandNotFound and its kin."""
-        if self.listener is not None:
-            state = hooks.state_document(self.spec, self.identity, self.bundle, "running", self.pid)
-            seccomp.hand_over(self.listener, self.spec["linux"]["seccomp"], self.pid, state)
         assert self._channel is not None
-        while True:
-            kind, data, fd = self._channel.receive()
-            if kind == sync.CONSOLE:
-                self.console = fd
-                continue
+        if self.process.get("terminal") and self.console < 0:
+            self.take_console()
+        try:
+            failure = finish(
+                self._channel, self.spec, self.identity, self.bundle, "running", self.pid
+            )
+        except SetupError:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            raise
+        finally:
             self._channel.close()
             self._channel = None
-            if kind == sync.FAILED:
-                os.waitpid(self.pid, 0)
-                raise sync.decode_failure(data)
-            return
+        if failure:
+            os.waitpid(self.pid, 0)
+            raise sync.decode_failure(failure)
 
     def _stage(self, plan: Plan, channel: sync.Channel, pidfd: int, flags: int) -> None:
         status = 1
@@ -225,7 +228,7 @@ class Execution:
                     terminal.set_size(master, size["height"], size["width"])
                 channel.send(sync.CONSOLE, fd=master)
                 os.close(master)
-            enter_process(self.process, plan, slave=slave)
+            enter_process(self.process, plan, channel, slave=slave)
         except BaseException as error:
             try:
                 channel.send(sync.FAILED, sync.encode_failure("exec", error))

@@ -181,7 +181,7 @@ class Init:
             self.stage = "hooks"
             hooks.run(self.spec, "startContainer", self.state_for_hooks("created"))
         self.stage = "process"
-        enter_process(self.process, self.plan, slave=self.slave)
+        enter_process(self.process, self.plan, self.channel, slave=self.slave)
 
     # steps
 
@@ -194,10 +194,8 @@ class Init:
         while True:
             end, _ = gate.accept()
             caller = sync.Channel(end)
-            kind, _, fd = caller.receive()
+            kind, _, _ = caller.receive()
             if kind == sync.START:
-                if fd >= 0:
-                    self.plan.listener = seccomp.Listener(fd)
                 gate.close()
                 self.channel.close()
                 self.channel = caller
@@ -585,7 +583,9 @@ def reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-def enter_process(process: dict[str, Any], plan: Plan, *, slave: int = -1) -> None:
+def enter_process(
+    process: dict[str, Any], plan: Plan, channel: sync.Channel, *, slave: int = -1
+) -> None:
     """Become the program of a process document: terminal, limits, ids, capabilities, filter, execve."""
     user = process.get("user") or {}
     uid, gid = user.get("uid", 0), user.get("gid", 0)
@@ -620,7 +620,7 @@ def enter_process(process: dict[str, Any], plan: Plan, *, slave: int = -1) -> No
         # Without no_new_privs a filter needs CAP_SYS_ADMIN: before the capabilities go (seccomp(2)).
         permitted = prctl.capget()[1]
         prctl.capset(permitted, permitted, 0)
-        load_filter(plan)
+        load_filter(plan, channel)
     sets.apply()
     personality_of(process, plan)
     if no_new_privs:
@@ -640,7 +640,7 @@ def enter_process(process: dict[str, Any], plan: Plan, *, slave: int = -1) -> No
     for fd in plan.preserve_fds:
         os.set_inheritable(fd, True)
     if plan.filter is not None and no_new_privs:
-        load_filter(plan)
+        load_filter(plan, channel)
     execute(program, process["args"], environment)
 
 
@@ -741,11 +741,14 @@ def enter_cwd(cwd: str, uid: int, gid: int, *, before_ids: bool) -> None:
         )
 
 
-def load_filter(plan: Plan) -> None:
+def load_filter(plan: Plan, channel: sync.Channel) -> None:
     assert plan.filter is not None
-    fd = seccomp.load(plan.filter, plan.filter_flags)
-    if fd is not None and plan.listener is not None:
-        plan.listener.publish(fd)
+    listener = plan.listener
+    if listener is not None:
+        listener.wait(lambda fd: channel.send(sync.LISTENER, fd=fd))
+    made = seccomp.load(plan.filter, plan.filter_flags)
+    if made is not None and listener is not None:
+        listener.publish(made)
 
 
 def personality_of(process: dict[str, Any], plan: Plan) -> None:

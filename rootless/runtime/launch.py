@@ -209,17 +209,18 @@ class Launch:
     def start(self) -> None:
         """Let the user's program begin; raises CommandNotFound and its kin, or returns when it runs."""
         self._expect_alive(lambda channel: channel.send(sync.START))
-        if self._listener is not None:
-            state = hooks.state_document(self.spec, self.identity, self.bundle, "creating", self.pid)
-            seccomp.hand_over(self._listener, self.spec["linux"]["seccomp"], self.pid, state)
         self.started()
 
     def started(self) -> None:
         """Wait for the end of file that execve makes."""
         channel = self._open_channel()
-        kind, data, _ = channel.receive()
-        if kind:
-            raise self._failure(kind, data)
+        try:
+            failure = finish(channel, self.spec, self.identity, self.bundle, "creating", self.pid)
+        except SetupError:
+            self.abort()
+            raise
+        if failure:
+            raise self._failure(sync.FAILED, failure)
         channel.close()
         self._channel = None
 
@@ -305,7 +306,9 @@ class Launch:
                     errno=error.errno or 0,
                 ) from error
             if os.fstat(fd).st_ino == os.stat(f"/proc/self/ns/{_FILES.get(kind, kind)}").st_ino:
-                os.close(fd)  # ours already: joining it changes nothing, or is refused (setns(2), user)
+                os.close(
+                    fd
+                )  # ours already: joining it changes nothing, or is refused (setns(2), user)
                 continue
             joined.append((kind, fd))
         order = ("user", "ipc", "uts", "network", "cgroup", "time", "pid", "mount")
@@ -392,6 +395,22 @@ class Launch:
             self.pid = int(data)
         finally:
             os.waitpid(stage, 0)
+
+
+def finish(
+    channel: sync.Channel, spec: dict[str, Any], identity: str, bundle: str, status: str, pid: int
+) -> bytes:
+    """Wait for the execve of a process, whose filter's listener goes to its agent; what went wrong, or nothing."""
+    while True:
+        kind, data, fd = channel.receive()
+        if kind == sync.LISTENER:
+            state = hooks.state_document(spec, identity, bundle, status, pid)
+            try:
+                seccomp.send_listener(spec["linux"]["seccomp"], fd, pid, state)
+            finally:
+                os.close(fd)
+            continue
+        return data if kind == sync.FAILED else b""
 
 
 def _init(plan: Plan, channel: sync.Channel) -> NoReturn:

@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 
+from rootless import log
 from rootless.errors import SetupError
 from rootless.linux import fs, libc
 from rootless.linux import mount as m
@@ -87,6 +88,14 @@ class Options:
         self.data: list[tuple[str, str | None]] = []
         for word in words:
             self._add(word)
+
+    def without_times(self) -> bool:
+        """Take off what concerns times of access; whether there was anything of it."""
+        before = (self.set, self.clear)
+        times = m.MOUNT_ATTR__ATIME | m.MOUNT_ATTR_NODIRATIME
+        self.set &= ~times
+        self.clear &= ~times
+        return before != (self.set, self.clear)
 
     def _add(self, word: str) -> None:
         if word in _ATTRIBUTES:
@@ -169,7 +178,16 @@ def open_source(entry: dict[str, Any]) -> int:
             hint=hint,
         ) from error
     try:
-        _apply_attributes(fd, options, bind=True)
+        try:
+            _apply_attributes(fd, options, bind=True)
+        except PermissionError:
+            if not options.without_times():
+                raise
+            # The host's times of access are locked for a user: crun keeps them without a word, runc fails.
+            log.warn(
+                f"mount at {entry['destination']}: times of access stay as the host's mount has them"
+            )
+            _apply_attributes(fd, options, bind=True)
     except OSError as error:
         os.close(fd)
         raise SetupError(
@@ -256,7 +274,9 @@ def new_mount(entry: dict[str, Any], *, gid_mapped: bool = True, below: int = -1
         data.append(("mode", f"{stat.S_IMODE(os.fstat(below).st_mode):o}"))
     data += [(word, None) for word in options.superblock]
     source = entry.get("source") or kind
-    fd = m.new_filesystem(kind, [("source", source), *data], options.set)
+    fd = m.new_filesystem(
+        kind, [("source", source), *data], options.set | options.recursive_set & ~options.clear
+    )
     for how, recursive in options.propagation:
         m.mount_setattr(fd, propagation=how, recursive=recursive)
     return fd

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import select
 import stat
 import sys
 import time
@@ -21,6 +20,8 @@ from rootless.errors import SetupError
 from rootless.files import make_dirs, write_atomic
 from rootless.linux import seccomp as kernel
 from rootless.linux import sockets as socket
+from rootless.linux.prctl import PR_SET_PDEATHSIG, prctl
+from rootless.linux.sched import CLONE_FILES, clone
 
 try:
     # hashlib costs 4 ms, since it loads OpenSSL; this is what it calls.
@@ -280,70 +281,47 @@ _TAKING_S = 10.0
 
 
 class Listener:
-    """How the descriptor of a notifying filter comes from init to its parent; made before the fork.
+    """How the descriptor of a notifying filter leaves the process that has just loaded it.
 
-    init cannot send it: from the moment that it has one, each of its system calls may be one that waits for an answer
-    by the agent, who has not got the descriptor yet. So init writes the number into shared memory, which is no call,
-    and the parent fetches it with pidfd_getfd(2). Init goes on when it has: execve would close the descriptor.
-
-    The memory is made before the fork, or by whoever calls `start`, who hands it over as a descriptor.
+    That process cannot send it: from the moment that it has one, each of its system calls may be one that waits for an
+    answer by the agent, who has not got the descriptor yet. So a helper forked before shares its table of descriptors and
+    sends it; the number goes through shared memory, which is no call. The memory is made before the first fork.
     """
 
-    __slots__ = ("_number", "_word", "fd")
+    __slots__ = ("_helper", "_number", "_word")
 
-    def __init__(self, fd: int = -1) -> None:
+    def __init__(self) -> None:
         import mmap
 
-        self.fd = os.memfd_create("listener", os.MFD_CLOEXEC) if fd < 0 else fd
-        if fd < 0:
-            os.truncate(self.fd, mmap.PAGESIZE)
-        self._word = mmap.mmap(self.fd, mmap.PAGESIZE)
+        self._word = mmap.mmap(-1, mmap.PAGESIZE)  # MAP_SHARED | MAP_ANONYMOUS
         self._number = ctypes.c_int.from_buffer(self._word)
-        if fd < 0:
-            self._number.value = _NOT_YET
+        self._number.value = _NOT_YET
+        self._helper = 0
+
+    def wait(self, send: Callable[[int], object]) -> None:
+        """Before `load`: fork the helper, which calls `send` with the descriptor."""
+        self._helper = clone(CLONE_FILES)
+        if self._helper:
+            return
+        status = 1
+        try:
+            prctl(PR_SET_PDEATHSIG, 9)
+            deadline = time.monotonic() + _TAKING_S
+            while self._number.value == _NOT_YET and time.monotonic() < deadline:
+                time.sleep(0.0005)
+            if self._number.value >= 0:
+                send(self._number.value)
+                status = 0
+        finally:
+            self._number.value = _TAKEN
+            os._exit(status)
 
     def publish(self, fd: int) -> None:
-        """In init, directly after `load`: no system call until the other side has taken it."""
+        """Directly after `load`: no system call until the helper has sent it."""
         self._number.value = fd
-        deadline = time.monotonic() + _TAKING_S  # by the vDSO
         while self._number.value != _TAKEN:
-            if time.monotonic() > deadline:
-                os._exit(1)
-
-    def take(self, pidfd: int, is_alive: Callable[[], bool]) -> int:
-        """In the parent: wait for the number and fetch the descriptor; ChildProcessError where init died before."""
-        while self._number.value < 0:
-            if not is_alive():
-                raise ChildProcessError(
-                    errno.ECHILD, "init died before it loaded its seccomp filter"
-                )
-            time.sleep(0.001)
-        fd = kernel.pidfd_getfd(pidfd, self._number.value)
-        self._number.value = _TAKEN
-        return fd
-
-
-def hand_over(listener: Listener, section: Section, pid: int, state: dict[str, Any]) -> None:
-    """Fetch the descriptor from `pid`, which is about to load its filter, and give it to the agent.
-
-    No error where the process ends before: what it died of is told elsewhere.
-    """
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        fd = listener.take(pidfd, lambda: not poll.poll(0))
-    except ChildProcessError:
-        return
-    finally:
-        os.close(pidfd)
-    try:
-        send_listener(section, fd, pid, state)
-    finally:
-        os.close(fd)
+            pass  # a millisecond; the helper gives up after a time
+        os.waitpid(self._helper, 0)
 
 
 def send_listener(section: Section, fd: int, pid: int, state: dict[str, Any]) -> None:
@@ -354,7 +332,7 @@ def send_listener(section: Section, fd: int, pid: int, state: dict[str, Any]) ->
         "fds": ["seccompFd"],
         "pid": pid,
         "metadata": section.get("listenerMetadata", ""),
-        "state": {**state, "status": "creating"},
+        "state": state,
     }
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as agent:
         try:

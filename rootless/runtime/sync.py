@@ -10,6 +10,7 @@
         ◄── PREPARED ───────────────────────────
     waits for the network, records the pid
         ─── START ─────────────────────────────►  limits, ids, capabilities, seccomp, execve
+        ◄── LISTENER + descriptor (where a filter notifies an agent)
         ◄── end of file: the program runs
         ◄── FAILED + what went wrong, at any moment
 
@@ -30,6 +31,7 @@ MOUNTED = b"o"
 HOOKED = b"h"
 PREPARED = b"p"
 START = b"s"
+LISTENER = b"l"
 FAILED = b"f"
 
 
