@@ -18,6 +18,11 @@ def _open_standard_streams() -> None:
             # open(2) takes the lowest free number, and all below are open by now.
             os.open("/dev/null", os.O_RDONLY if number == 0 else os.O_WRONLY)
             os.set_inheritable(number, True)
+    # The interpreter has no object for one that was closed; libraries count on it.
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)
 
 
 def _say(text: str) -> None:
@@ -144,8 +149,7 @@ def main(words: list[str] | None = None) -> int:
 
             return generator(words[1:])
         status = _run(words)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return status
     except BrokenPipeError:
         # As other Unix tools do it: whoever read our output has seen enough. Python flushes standard output once more

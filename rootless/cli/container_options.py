@@ -280,7 +280,12 @@ _OWN = (
         "How output is logged: k8s-file, json-file, journald, passthrough or none",
         metavar="driver",
     ),
-    Option("log-opt", "list", "Option of the log: path=, max-size=, tag=", metavar="name=value"),
+    Option(
+        "log-opt",
+        "list",
+        "Option of the log: path=, max-size=, max-file=, tag=",
+        metavar="name=value",
+    ),
     Option(
         "mount",
         "list",

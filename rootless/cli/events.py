@@ -131,6 +131,7 @@ def _data(event: Event) -> Any:
             "Error": event.get("Error", ""),
             "PodID": event.get("PodID", ""),
             "Attributes": event.get("Attributes") or {},
+            "ContainerInspectData": "",
         },
         "system.Event",
     )

@@ -212,7 +212,8 @@ def show(path: str, *, missing: bool = False) -> int:
         application([*path.split(), "--help"], prog_name=parse.PROGRAM)
     except SystemExit:
         pass
-    sys.stdout.flush()
+    # Typer puts another object there when nobody reads, and the interpreter would fail at its end (status 120).
+    (sys.__stdout__ or sys.stdout).flush()
     if missing:
         sys.stderr.write(
             f"Error: missing command '{' '.join(f'{parse.PROGRAM} {path}'.split())} COMMAND'\n"

@@ -14,12 +14,16 @@ if TYPE_CHECKING:
 
 def exists(inv: Invocation) -> int:
     from rootless.container.engine import open_engine
+    from rootless.image import lists
 
-    return 0 if open_engine(inv.globals).images.find(inv.args[0]) is not None else 1
+    store = open_engine(inv.globals).images
+    text = inv.args[0]
+    return 0 if store.find(text) is not None or lists.find(store, text) is not None else 1
 
 
 def inspect(inv: Invocation) -> int:
     from rootless.cli import output
+    from rootless.cli.inspect import show
     from rootless.container.engine import open_engine
     from rootless.image.inspect import describe
 
@@ -30,16 +34,7 @@ def inspect(inv: Invocation) -> int:
             found.append(describe(store, store.lookup(text)))
         except RootlessError as error:
             errors.append(error)
-    form = inv.text("format")
-    if not form or form == "json":
-        output.line(output.to_json(found, 5) if found else "[]")
-    else:
-        from rootless.cli.listing import render
-        from rootless.cli.template import structs
-
-        maps = frozenset(("Labels", "Annotations", "ExposedPorts", "Volumes", "Data"))
-        items = [structs(one, maps, "inspect.ImageData") for one in found]
-        output.write(render("inspect", items, form, {}))
+    show([("image", one) for one in found], inv.text("format"))
     for one in errors[:-1]:
         output.report(one)
     if errors:

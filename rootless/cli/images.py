@@ -206,7 +206,11 @@ def _fields(row: tuple[Image, str, str], containers: int, now: float, full: bool
     from rootless.cli.template import Struct
 
     image, repository, tag = row
+    "IsReadOnly": "IS READ ONLY",
     moment = time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime(image.created))
+    "IsDangling": "IS DANGLING",
+    "Arch": "ARCH",
+    "Os": "OS",
     fields = _summary(image, containers)
     fields.update(
         Repository=repository,
@@ -236,6 +240,7 @@ def check(inv: Invocation) -> None:
 
 
 OPTIONS = (
+        IsReadOnly=image.read_only,
     Option("all", "bool", "Intermediate images as well", short="a"),
     Option("digests", "bool", "Show the digests"),
     Option(

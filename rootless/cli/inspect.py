@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from rootless.cli.table import Invocation
     from rootless.container.engine import Engine
-    from rootless.volume import VolumeStore
-
 TYPES = ("image", "container", "pod", "network", "volume", "all")
 
 _FORMAT = format_option("Print with a Go template; json for JSON", default="json")
@@ -172,36 +170,11 @@ def _image(engine: Engine, name: str) -> Any:
 
 
 def _volume(engine: Engine, name: str) -> Any:
+    from rootless.cli.volume import document
     from rootless.volume import VolumeStore
 
     store = VolumeStore(engine.paths)
-    return volume_document(store, store.lookup(name))
-
-
-def volume_document(store: VolumeStore, record: dict[str, Any]) -> dict[str, Any]:
-    from rootless.container.events import stamp
-
-    name = record["name"]
-    document: dict[str, Any] = {
-        "Name": name,
-        "Driver": record["driver"],
-        "Mountpoint": store.data(name),
-        "CreatedAt": stamp(record["created"]),
-        "Labels": record["labels"],
-        "Scope": "local",
-        "Options": record["options"],
-        "UID": record["uid"],
-        "GID": record["gid"],
-        "Anonymous": record["anonymous"],
-        "MountCount": 0,
-        "NeedsCopyUp": not store.is_used(name),
-        "NeedsChown": not store.is_used(name),
-        "LockNumber": 0,
-    }
-    for key in ("UID", "GID", "Anonymous", "NeedsCopyUp", "NeedsChown"):
-        if not document[key]:
-            del document[key]
-    return document
+    return document(engine, store, store.lookup(name))
 
 
 def _network(engine: Engine, name: str) -> Any:
@@ -240,6 +213,8 @@ def show(documents: list[tuple[str, Any]], template: str) -> None:
 
 
 def _shown(kind: str, document: Any) -> Any:
+    if kind == "image" and document["HealthCheck"] is None:
+        return {key: value for key, value in document.items() if key != "HealthCheck"}
     if kind != "container":
         return document
     from rootless.container.inspect import without_empty

@@ -40,8 +40,7 @@ def is_terminal(descriptor: int) -> bool:
 
 def write(text: str) -> None:
     """Print text on standard output: data, which may hold bytes that are not UTF-8."""
-    if sys.stdout is not None:
-        sys.stdout.flush()
+    sys.stdout.flush()
     data = printable(text, 1).encode("utf-8", "surrogateescape")
     while data:
         data = data[os.write(1, data) :]

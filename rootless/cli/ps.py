@@ -68,6 +68,7 @@ _NEVER = -62135596800
 _HEADINGS = {
     "AutoRemove": "AUTO REMOVE",
     "CIDFile": "CID FILE",
+    "CGROUPNS": "CGROUPNS",
     "Cgroup": "CGROUPNS",
     "Command": "COMMAND",
     "Created": "CREATED",
@@ -100,6 +101,7 @@ _HEADINGS = {
     "StartedAt": "STARTED AT",
     "State": "STATE",
     "Status": "STATUS",
+    "USERNS": "USERNS",
     "UTS": "UTS",
     "User": "USERNS",
 }
@@ -312,6 +314,7 @@ class Row:
         }
         for name, _ in _NAMESPACES:
             methods[name] = lambda name=name: namespaces().get(name, "")
+        methods["CGROUPNS"], methods["USERNS"] = methods["Cgroup"], methods["User"]
         return Struct(document, "containers.psReporter", methods)
 
 

@@ -109,7 +109,11 @@ def _row(reading: Reading, *, full: bool) -> dict[str, Any]:
         "NetIO": _pair(reading.net_in, reading.net_out),
         "BlockIO": _pair(reading.block_read, reading.block_written),
         "PIDS": str(reading.pids) if reading.pids else "--",
+        "PIDs": reading.pids,
         "UpTime": go_duration(reading.cpu_ns),
+        "Up": go_duration(reading.cpu_ns),
+        "Duration": reading.cpu_ns,
+        "PerCPU": [],  # cgroup v2 does not count them
         "AVGCPU": f"{reading.average_percent:.2f}%",
         "AvgCPU": reading.average_percent,
         "CPUNano": reading.cpu_ns,

@@ -220,6 +220,7 @@ def shown(store: VolumeStore, record: Record) -> Record:
         "MountCount": 0,
         "NeedsCopyUp": not used,
         "NeedsChown": not used and not (settings.uid or settings.gid),
+        "LockNumber": 0,  # as for containers: there is no pool of locks
     }
 
 
@@ -228,6 +229,13 @@ _OPTIONAL = ("UID", "GID", "Anonymous", "NeedsCopyUp", "NeedsChown")
 
 def _document(fields: Record) -> Record:
     return {key: value for key, value in fields.items() if value or key not in _OPTIONAL}
+
+
+def document(engine: Engine, store: VolumeStore, record: Record) -> Record:
+    """One volume as `inspect` prints it."""
+    fields = shown(store, record)
+    _count_mounts(engine, [fields])
+    return _document(fields)
 
 
 def _count_mounts(engine: Engine, records: list[Record]) -> None:

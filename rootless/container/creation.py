@@ -107,6 +107,8 @@ def create(
         record["labels"]["PODMAN_SYSTEMD_UNIT"] = os.environ[
             "PODMAN_SYSTEMD_UNIT"
         ]  # for auto-update
+    if options.log_files:
+        record["log_max_files"] = options.log_files
     if options.log_tag:
         record["log_tag"] = _log_tag(options.log_tag, record)
     if (

@@ -124,6 +124,10 @@ def without_empty(document: Document) -> Document:
                 # A size of 0 is one; None says that it was not asked for.
                 if not part.get(name) and not (name in _SIZES and part.get(name) == 0):
                     part.pop(name, None)
+    settings = document.get("Config") or {}
+    for key in ("Healthcheck", "StartupHealthCheck"):
+        if settings.get(key):
+            settings[key] = {name: value for name, value in settings[key].items() if value}
     return document
 
 

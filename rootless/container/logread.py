@@ -9,6 +9,7 @@ import os
 import select
 import time
 
+from rootless.container.logs import DEFAULT_MAX_FILES
 from rootless.errors import InvalidState
 from rootless.linux.process import open_pidfd
 from rootless.state import process_of
@@ -25,12 +26,13 @@ TIME = 35
 
 
 class Log:
-    """The log of one container: a file, and the one before it."""
+    """The log of one container: a file, and those before it, which are numbered from the youngest."""
 
-    __slots__ = ("_fd", "_rest", "path")
+    __slots__ = ("_fd", "_rest", "max_files", "path")
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, max_files: int = DEFAULT_MAX_FILES) -> None:
         self.path = path
+        self.max_files = max_files
         self._fd = -1
         self._rest = b""
 
@@ -42,26 +44,43 @@ class Log:
                 f"this container is using the '{driver}' log driver, cannot read logs: "
                 "this container is not logging output"
             )
-        return cls(status.record["log_path"])
+        record = status.record
+        return cls(record["log_path"], record.get("log_max_files", DEFAULT_MAX_FILES))
 
     def read(self) -> Iterator[list[bytes]]:
         """Whole lines from the beginning; called again, those that have come since."""
-        if self._fd < 0:
-            older = _open(f"{self.path}.1")
-            if older >= 0:
-                self._fd = older
-                yield from self._lines()
-                os.close(self._fd)
-            self._fd = _open(self.path)
-        if self._fd < 0:
-            return
-        yield from self._lines()
-        while self._is_rotated():
-            os.close(self._fd)
-            self._fd = _open(self.path)
-            if self._fd < 0:
-                return
+        if self._fd >= 0:
             yield from self._lines()
+        while following := self._newer():
+            try:
+                while following:
+                    if self._fd >= 0:
+                        os.close(self._fd)
+                    self._fd = following.pop()
+                    yield from self._lines()
+            finally:
+                for fd in following:
+                    os.close(fd)
+
+    def _newer(self) -> list[int]:
+        """The files after the one being read, youngest first. They are opened in that order: one that is renamed
+        meanwhile is then met twice and not missed."""
+        known = {_inode(self._fd)} if self._fd >= 0 else set()
+        found: list[int] = []
+        for number in range(self.max_files):
+            fd = _open(f"{self.path}.{number}" if number else self.path)
+            if fd < 0:
+                continue
+            inode = _inode(fd)
+            if self._fd >= 0 and inode == _inode(self._fd):
+                os.close(fd)
+                break
+            if inode in known:
+                os.close(fd)
+                continue
+            known.add(inode)
+            found.append(fd)
+        return found
 
     def _lines(self) -> Iterator[list[bytes]]:
         while data := os.read(self._fd, _BLOCK):
@@ -73,24 +92,19 @@ class Log:
             self._rest = rest
             yield lines
 
-    def _is_rotated(self) -> bool:
-        try:
-            return os.stat(self.path).st_ino != os.fstat(self._fd).st_ino
-        except FileNotFoundError:
-            return False
-
     def tail(self, count: int) -> list[bytes]:
         """The last `count` lines, parts of one counted once; `read` goes on after them."""
-        self._fd = _open(self.path)
-        if self._fd < 0:
+        files = self._newer()
+        if not files:
             return []
+        self._fd = files[0]
         lines, found = _last(self._fd, count)
-        if found < count:
-            older = _open(f"{self.path}.1")
-            if older >= 0:
-                before, _ = _last(older, count - found)
+        for older in files[1:]:
+            if found < count:
+                before, more = _last(older, count - found)
                 lines = before + lines
-                os.close(older)
+                found += more
+            os.close(older)
         return lines
 
     def close(self) -> None:
@@ -103,6 +117,10 @@ def _open(path: str) -> int:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return -1
+
+
+def _inode(fd: int) -> int:
+    return os.fstat(fd).st_ino
 
 
 def _last(fd: int, count: int) -> tuple[list[bytes], int]:

@@ -73,7 +73,7 @@ _DEFAULTS: dict[str, Any] = {
     "cpuset_cpus": "", "cpuset_mems": "", "blkio_weight": 0, "blkio_weight_device": {}, "device_read_bps": {},
     "device_read_iops": {}, "device_write_bps": {}, "device_write_iops": {},
     # life
-    "restart": "no", "restart_tries": 0, "log_driver": "", "log_path": "", "log_size": 0,
+    "restart": "no", "restart_tries": 0, "log_driver": "", "log_path": "", "log_size": 0, "log_files": 0,
     "log_tag": "", "health": None, "health_startup": None, "health_on_failure": "none",
     "health_log_destination": "local", "health_max_log_count": 5, "health_max_log_size": 500,
 }  # fmt: skip
@@ -238,6 +238,7 @@ class CreateOptions:
     log_driver: str
     log_path: str
     log_size: int
+    log_files: int
     log_tag: str
     #: image-spec's Healthcheck, durations in nanoseconds; None leaves the image's
     health: dict[str, Any] | None

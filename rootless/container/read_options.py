@@ -220,12 +220,18 @@ def _life(reader: Reader, o: CreateOptions) -> None:
             raise Usage(f'invalid log option "{word}"')
         if name == "max-size":
             o.log_size = parse_size(value)
+        elif name == "max-file":
+            if not value.isascii() or not value.isdigit() or int(value) < 1:
+                raise Usage(f"--log-opt max-file={value}: must be a number of at least 1")
+            o.log_files = int(value)
         elif name == "path":
             o.log_path = os.path.join(reader.cwd(), value)
         elif name == "tag":
             o.log_tag = value
         else:
-            raise Usage(f"--log-opt {name}: unknown option; there are path=, max-size= and tag=")
+            raise Usage(
+                f"--log-opt {name}: unknown option; there are path=, max-size=, max-file= and tag="
+            )
     if any(name.startswith("health_") or name == "no_healthcheck" for name in reader.flags):
         from rootless.container import read_health
 

@@ -158,3 +158,25 @@ def test_rotation_keeps_to_its_size(rootless: Engine) -> None:
     lines = rootless.ok("logs", "lr").splitlines()
     assert lines[-2:] == ["20000", "last"]
     assert lines[:-1] == [str(number) for number in range(20002 - len(lines), 20001)]
+
+
+@pytest.mark.parametrize("driver", ["k8s-file", "json-file"])
+def test_rotation_over_several_files(rootless: Engine, tmp_path: Path, driver: str) -> None:
+    """max-size and max-file, as compose files have them."""
+    options = ("--log-driver", driver, "--log-opt", "max-size=1k", "--log-opt", "max-file=4")
+    place = ("--log-opt", f"path={tmp_path}/log")
+    count = ("sh", "-c", "for i in $(seq 1000 1199); do echo $i; done")
+    words = ("run", "--name", "rotated", "--network", "none", *options, *place, "host", *count)
+    assert len(rootless.ok(*words).split()) == 200
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["log", "log.1", "log.2", "log.3"]
+    assert all(one.stat().st_size <= 1024 for one in tmp_path.iterdir())
+    lines = rootless.ok("logs", "rotated").split()
+    assert len(lines) >= 50 and lines == [str(n) for n in range(1200 - len(lines), 1200)]
+    assert rootless.ok("logs", "--tail", "30", "rotated").split() == lines[-30:]
+    assert rootless.inspect("rotated")["HostConfig"]["LogConfig"]["Config"] == {"max-file": "4"}
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "x", ""])
+def test_number_of_log_files(rootless: Engine, value: str) -> None:
+    error = rootless.fails("run", "--rm", "--log-opt", f"max-file={value}", "host", "true")
+    assert error == f"Error: --log-opt max-file={value}: must be a number of at least 1\n"

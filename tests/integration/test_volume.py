@@ -107,6 +107,7 @@ def test_inspect_has_podmans_fields(rootless: Engine) -> None:
         "UID": 5,
         "MountCount": 0,
         "NeedsCopyUp": True,
+        "LockNumber": 0,
     }
 
 

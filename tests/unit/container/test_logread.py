@@ -129,3 +129,37 @@ def test_reads_what_the_monitor_writes(tmp_path: Path) -> None:
     ]
     assert all(Span(None, None).moment(one) > 1_700_000_000 * 10**9 for one in found)
     log.close()
+
+
+@pytest.mark.parametrize("files", [1, 2, 3, 5])
+def test_as_many_files_as_are_wanted(tmp_path: Path, files: int) -> None:
+    path = f"{tmp_path}/ctr.log"
+    writer = FileLog(path, 200, files)
+    for number in range(40):
+        writer.write(1, b"%032d\n" % number)  # two lines a file
+    writer.close()
+    names = {"ctr.log", *(f"ctr.log.{number}" for number in range(1, files))}
+    assert {one.name for one in tmp_path.iterdir()} == names
+    numbers = [int(one.rpartition(b" ")[2]) for one in everything(Log(path, files))]
+    assert numbers == list(range(40 - 2 * files, 40))
+    last = [int(one.rpartition(b" ")[2]) for one in everything(Log(path, files), tail=3)]
+    assert last == numbers[-3:]
+
+
+def test_nothing_is_missed_between_two_looks(tmp_path: Path) -> None:
+    """Several files may have been begun meanwhile, and one more while they are being opened."""
+    path = f"{tmp_path}/ctr.log"
+    writer, reader = FileLog(path, 200, 5), Log(path, 5)
+    seen: list[int] = []
+    number = 0
+    for lines in (1, 1, 5, 8, 2, 7, 3):
+        for _ in range(lines):
+            writer.write(1, b"%032d\n" % number)
+            number += 1
+        for found in reader.read():
+            seen += [int(one.rpartition(b" ")[2]) for one in found]
+            if len(seen) < 20:
+                writer.write(1, b"%032d\n" % number)
+                number += 1
+    writer.close()
+    assert seen == list(range(number))
