@@ -48,11 +48,10 @@ def describe(store: ImageStore, image: Image) -> dict[str, Any]:
         "User": settings.get("User") or "",
         "History": history,
         "NamesHistory": list(reversed(image.names)) or None,
+        "HealthCheck": settings.get("Healthcheck") or None,
     }
     if config.get("variant"):
         described["Variant"] = config["variant"]
-    if settings.get("Healthcheck"):
-        described["HealthCheck"] = settings["Healthcheck"]
     return described
 
 
