@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.cli.table import Invocation
-    from rootless.image.store import Image
+    from rootless.image.store import Image, ImageStore
 
 SORTS = ("created", "id", "repository", "size", "tag")
 _NONE = "<none>"
@@ -27,7 +27,7 @@ def main(inv: Invocation) -> int:
         raise Usage("quiet and format are mutually exclusive")
     engine = open_engine(inv.globals)
     store = engine.images
-    images = store.list()
+    images = _everything(store)
     words = inv.words("filter")
     if inv.args:
         words = [*words, f"reference={inv.args[0]}"]
@@ -37,7 +37,7 @@ def main(inv: Invocation) -> int:
         matches = compile_filters(store, words, image_users(engine), time.time())
         images = [image for image in images if matches(image)]
     if not inv.flag("all") and not any(word.startswith("intermediate") for word in words):
-        images = _without_intermediates(store.list() if words else images, images)
+        images = _without_intermediates(store.list(), images)
     rows = [
         (image, repository, tag)
         for image in images
@@ -79,6 +79,18 @@ def _without_intermediates(family: list[Image], images: list[Image]) -> list[Ima
     return [
         image for image in images if image.names or not (image.is_host or relations.children(image))
     ]
+
+
+def _everything(store: ImageStore) -> list[Image]:
+    """The images and the manifest lists, the newest first."""
+    from rootless.image import lists
+
+    found = store.list()
+    known = [one.as_image() for one in lists.every(store)]
+    if known:
+        found += known
+        found.sort(key=lambda image: (-image.created, image.id))
+    return found
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -194,7 +206,11 @@ _HEADINGS = {
     "RepoDigests": "REPO DIGESTS",
     "History": "HISTORY",
     "ReadOnly": "READ ONLY",
+    "IsReadOnly": "IS READ ONLY",
     "Dangling": "DANGLING",
+    "IsDangling": "IS DANGLING",
+    "Arch": "ARCH",
+    "Os": "OS",
     "ParentId": "PARENT ID",
     "IsManifestList": "IS MANIFEST LIST",
 }
@@ -206,11 +222,7 @@ def _fields(row: tuple[Image, str, str], containers: int, now: float, full: bool
     from rootless.cli.template import Struct
 
     image, repository, tag = row
-    "IsReadOnly": "IS READ ONLY",
     moment = time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime(image.created))
-    "IsDangling": "IS DANGLING",
-    "Arch": "ARCH",
-    "Os": "OS",
     fields = _summary(image, containers)
     fields.update(
         Repository=repository,
@@ -228,8 +240,12 @@ def _fields(row: tuple[Image, str, str], containers: int, now: float, full: bool
         RepoTags=image.names,
         History=", ".join(reversed(image.names)),
         ReadOnly=image.read_only,
+        IsReadOnly=image.read_only,
         Dangling=not image.names,
-        IsManifestList=False,
+        IsDangling=not image.names,
+        Arch=image.config.get("architecture") or "",
+        Os=image.config.get("os") or "",
+        IsManifestList=image.is_list,
     )
     return Struct(fields, "images.imageReporter")
 
@@ -240,7 +256,6 @@ def check(inv: Invocation) -> None:
 
 
 OPTIONS = (
-        IsReadOnly=image.read_only,
     Option("all", "bool", "Intermediate images as well", short="a"),
     Option("digests", "bool", "Show the digests"),
     Option(

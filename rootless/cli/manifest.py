@@ -66,7 +66,7 @@ def create(inv: Invocation) -> int:
         made.save()
     except RootlessError:
         if not existed and not inv.flag("amend"):
-            lists.delete(made)
+            made.delete()
         raise
     output.line(made.id)
     return 0
@@ -141,9 +141,14 @@ def annotate(inv: Invocation) -> int:
 
 
 def exists(inv: Invocation) -> int:
+    from rootless.errors import NotFound
     from rootless.image import lists
 
-    return 0 if lists.find(shared.store(inv), inv.args[0]) is not None else 1
+    try:
+        lists.lookup(shared.store(inv), inv.args[0])
+    except NotFound:
+        return 1
+    return 0
 
 
 def inspect(inv: Invocation) -> int:
@@ -165,7 +170,7 @@ def inspect(inv: Invocation) -> int:
 
 
 def push(inv: Invocation) -> int:
-    from rootless.image import lists
+    from rootless.image import listpush, lists
     from rootless.image.session import Session
 
     found = lists.lookup(shared.store(inv), inv.args[0])
@@ -176,7 +181,7 @@ def push(inv: Invocation) -> int:
             raise Usage(f"--add-compression: {one!r} is neither gzip nor zstd")
     reporter = shared.reporter(quiet=inv.flag("quiet"))
     with Session(shared.access(inv)) as session:
-        digest = lists.push(
+        digest = listpush.push(
             found,
             inv.args[1] if len(inv.args) > 1 else found.name,
             options,
@@ -187,29 +192,30 @@ def push(inv: Invocation) -> int:
         )
     pushing.write_digest(inv, digest)
     if inv.flag("rm"):
-        lists.delete(found)
-        shared.store(inv).tell("untag", found.name, found.id)
-        shared.store(inv).tell("remove", found.name, found.id)
+        from rootless.image.remove import remove_list
+
+        remove_list(found)
     return 0
 
 
 def rm(inv: Invocation) -> int:
     from rootless.cli import output
+    from rootless.errors import NotFound
     from rootless.image import lists
+    from rootless.image.remove import remove_list
 
     store = shared.store(inv)
     failed: RootlessError | None = None
     for name in inv.args:
         try:
             found = lists.lookup(store, name)
-        except RootlessError as error:
+        except NotFound as error:
             if not inv.flag("ignore"):
                 failed = error
             continue
-        lists.delete(found)
-        store.tell("untag", found.name, found.id)
-        store.tell("remove", found.name, found.id)
-        output.line(f"Untagged: {found.name}")
+        done = remove_list(found)
+        for one in done.untagged:
+            output.line(f"Untagged: {one}")
         output.line(f"Deleted: {found.id}")
     if failed is not None:
         failed.exit_code = 1

@@ -78,7 +78,7 @@ def write_digest(inv: Invocation, digest: str) -> None:
 
 
 def main(inv: Invocation) -> int:
-    from rootless.image import push, reference
+    from rootless.image import listpush, lists, push, reference
     from rootless.image.session import Session
 
     store = shared.store(inv)
@@ -89,6 +89,12 @@ def main(inv: Invocation) -> int:
     destination = inv.args[1] if len(inv.args) > 1 else ""
     if inv.flag("compress") and reference.split_transport(destination)[0] != "dir":
         raise Usage("--compress can be set only when destination type is 'dir'")
+    if store.resolve(name) is None and (known := lists.find(store, name)) is not None:
+        reporter = shared.reporter(quiet=inv.flag("quiet"))
+        with Session(shared.access(inv)) as session:
+            digest = listpush.push(known, destination or known.name, options, reporter, session)
+        write_digest(inv, digest)
+        return 0
     image = store.lookup(name)
     if not destination:
         destination = push.default_destination(store, name, image)

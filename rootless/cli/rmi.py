@@ -21,6 +21,7 @@ def main(inv: Invocation) -> int:
     from rootless.cli import output
     from rootless.container.engine import open_engine
     from rootless.container.image_users import image_users
+    from rootless.image import lists
     from rootless.image.remove import remove
     from rootless.image.store import ImageInUse, ImageUnknown
 
@@ -36,7 +37,8 @@ def main(inv: Invocation) -> int:
     if inv.flag("all"):
         # Children first, so that no parent is refused for their sake.
         images = sorted(store.list(), key=lambda image: -len(image.history))
-        texts = [image.id for image in images if not image.read_only]
+        texts = [one.id for one in lists.every(store)]
+        texts += [image.id for image in images if not image.read_only]
     else:
         texts = list(inv.args)
     errors: list[RootlessError] = []

@@ -15,7 +15,12 @@ def tag(inv: Invocation) -> int:
     from rootless.image.reference import parse
 
     store = open_engine(inv.globals).images
-    image = store.lookup(inv.args[0])
+    known = None
+    if store.resolve(inv.args[0]) is None:
+        from rootless.image import lists
+
+        known = lists.find(store, inv.args[0])
+    image = store.lookup(inv.args[0]) if known is None else known.as_image()
     names = []
     for text in inv.args[1:]:
         reference = parse(text)
@@ -26,7 +31,10 @@ def tag(inv: Invocation) -> int:
         names.append(str(reference.with_default_tag()))
     with store.hold():
         for name, given in zip(names, inv.args[1:], strict=True):
-            store.tag(image, name)
+            if known is not None:
+                known.tag(name)
+            else:
+                store.tag(image, name)
             store.tell("tag", given, image.id)
     return 0
 

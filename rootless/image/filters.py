@@ -115,20 +115,27 @@ def _one(
     if key == "containers":
         return lambda image: bool(users.get(image.id)) == wanted_flag
     if key == "manifest":
-        return lambda image: not wanted_flag
+        return lambda image: image.is_list == wanted_flag
     assert family is not None
     return lambda image: (not image.names and bool(family.children(image))) == wanted_flag
 
 
+def _resolved(store: ImageStore, text: str) -> str:
+    """The id of the image or list that a name means; empty where it means none."""
+    from rootless.image import lists
+
+    try:
+        found = store.find(text) if store.resolve(text) is not None else None
+        known = found or lists.find(store, text) or store.find(text)
+    except RootlessError:
+        return ""
+    return known.id if known is not None else ""
+
+
 def reference_filter(store: ImageStore, pattern: str) -> Predicate:
     """A name as it resolves here, or a pattern over full names, repositories or their last parts."""
-    found = None
-    try:
-        found = store.find(pattern)
-    except RootlessError:
-        pass
-    if found is not None:
-        identity = found.id
+    identity = _resolved(store, pattern)
+    if identity:
         return lambda image: image.id == identity
 
     def matches(image: Image) -> bool:

@@ -1,33 +1,33 @@
 """Manifest lists that are made here: kept as records, filled from images, registries and files, pushed to registries.
 
-    lists/NAME      a list: its name and id, the index as it stands, where each entry's content is
+    lists/ID        a list: its names, the index as it stands, where each entry's content is
 
-An entry's content is not copied in: a local image stays one image, and what is in a registry is copied from there when the
+To everybody else a list is its image for this machine. An entry's content is not copied in: a local image stays one image, and what is in a registry is copied from there when the
 list is pushed. Files of artifacts are the exception; the record names their blobs, which keeps them from being collected.
 """
 
 from __future__ import annotations
 
 import os
+import time
 
 from rootless.errors import Conflict, NotFound, RootlessError, Usage
 from rootless.files import make_dirs, read_json, write_json
 from rootless.image import platform as platforms
 from rootless.image import reference
-from rootless.image.push import PushOptions, manifest_for, push_image
+from rootless.image.push import manifest_for
 from rootless.image.session import Reporter, Session
 from rootless.image.store import Image, ImageStore, ImageUnknown
 from rootless.oci import manifest as documents
-from rootless.oci.digest import is_digest, sha256
+from rootless.oci.digest import is_digest, is_hex, sha256
 from rootless.oci.document import CONFIG_MAX_BYTES
 from rootless.oci.image import emit, parse_config
-from rootless.oci.manifest import Descriptor, Index, Manifest
+from rootless.oci.manifest import Index, Manifest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from rootless.image.registry import Registry
 
 _COMPRESSION_MARK = "io.github.containers.compression."
 _TITLE = "org.opencontainers.image.title"
@@ -116,9 +116,15 @@ class ManifestList:
         return identity
 
     @property
+    def names(self) -> list[str]:
+        """Its names, the newest first."""
+        names: list[str] = self.record["names"]
+        return names
+
+    @property
     def name(self) -> str:
-        name: str = self.record["name"]
-        return name
+        """What it is called in messages."""
+        return self.names[0] if self.names else self.id[:12]
 
     @property
     def index(self) -> dict[str, Any]:
@@ -151,14 +157,72 @@ class ManifestList:
 
     def save(self) -> None:
         make_dirs(f"{self.store.root}/lists")
-        write_json(_path(self.store, self.name), self.record)
+        write_json(f"{self.store.root}/lists/{self.id}", self.record)
+
+    def tag(self, name: str) -> None:
+        """Give it a further name, and take it from another list."""
+        other = find(self.store, name)
+        if other is not None and other.id != self.id:
+            other.untag(name)
+        self.record["names"] = [name, *(one for one in self.names if one != name)]
+        self.save()
+
+    def untag(self, name: str) -> None:
+        self.record["names"] = [one for one in self.names if one != name]
+        self.save()
+
+    def called(self, text: str) -> str:
+        """The name of its that a text means; empty where the text is an id."""
+        if _is_full_id(text):
+            return ""
+        try:
+            full = full_name(text)
+        except RootlessError:
+            return ""
+        return full if full in self.names else ""
+
+    def delete(self) -> None:
+        os.unlink(f"{self.store.root}/lists/{self.id}")
+
+    def as_image(self) -> Image:
+        """A row among images, with the index as its only document."""
+        data = emit(self.index)
+        digest = sha256(data)
+        labels = self.index.get("annotations") or {}
+        record = {
+            "id": self.id,
+            "digest": digest,
+            "digests": [digest],
+            "chains": [],
+            "size": len(data),
+            "created": self.record.get("created", 0),
+            "config": {"rootfs": {}, "config": {"Labels": labels}},
+            "list": True,
+        }
+        image = Image(self.store, record)
+        image._names = self.names
+        return image
+
+    def here(self) -> Image | None:
+        """Its image for this machine, where that is here."""
+        index = documents.parse(emit(self.index), self.name)
+        assert isinstance(index, Index)
+        try:
+            chosen = platforms.select(index, platforms.host(), self.name).digest
+        except RootlessError:
+            return None
+        kind, _, rest = self.record["sources"].get(chosen, "").partition(" ")
+        if kind == "image":
+            return self.store.get(rest.partition(" ")[0])
+        for image in self.store.list():
+            if chosen in image.digests:
+                return image
+        return None
 
 
-def _path(store: ImageStore, name: str) -> str:
-    file = name.replace("/", "+")
-    if len(file) > 200:
-        file = f"+{sha256(name.encode())[7:]}"
-    return f"{store.root}/lists/{file}"
+def _is_full_id(text: str) -> bool:
+    digits = text.removeprefix("sha256:")
+    return len(digits) == 64 and is_hex(digits)
 
 
 def full_name(text: str) -> str:
@@ -171,15 +235,22 @@ def full_name(text: str) -> str:
 
 def find(store: ImageStore, text: str) -> ManifestList | None:
     """Find a list by its name or by the start of its id."""
+    known = every(store)
+    if not known:
+        return None
     try:
-        return ManifestList(store, read_json(_path(store, full_name(text))))
-    except (FileNotFoundError, Usage):
-        pass
+        full = "" if _is_full_id(text) else full_name(text)
+    except Usage:
+        full = ""
     except RootlessError:
         if not reference.is_image_id(text):
             raise
+        full = ""
+    for one in known:
+        if full in one.names:
+            return one
     if reference.is_image_id(text):
-        found = [one for one in every(store) if one.id.startswith(text.removeprefix("sha256:"))]
+        found = [one for one in known if one.id.startswith(text.removeprefix("sha256:"))]
         if len(found) == 1:
             return found[0]
     return None
@@ -188,19 +259,29 @@ def find(store: ImageStore, text: str) -> ManifestList | None:
 def lookup(store: ImageStore, text: str) -> ManifestList:
     found = find(store, text)
     if found is None:
+        image = store.find(text)
+        if image is not None:
+            raise RootlessError(f"{store.resolve(text) or text}: image is not a manifest list")
         raise ImageUnknown(f"{text}: image not known")
     return found
 
 
 def every(store: ImageStore) -> list[ManifestList]:
+    """Every list, the newest first."""
     folder = f"{store.root}/lists"
     try:
-        names = sorted(os.listdir(folder))
+        names = os.listdir(folder)
     except FileNotFoundError:
         return []
-    return [
-        ManifestList(store, read_json(f"{folder}/{n}")) for n in names if not n.endswith(".tmp")
-    ]
+    found = []
+    for name in names:
+        if is_hex(name):
+            try:
+                found.append(ManifestList(store, read_json(f"{folder}/{name}")))
+            except FileNotFoundError:
+                continue
+    found.sort(key=lambda one: (-one.record["created"], one.id))
+    return found
 
 
 def create(store: ImageStore, name: str, *, amend: bool = False) -> ManifestList:
@@ -218,7 +299,8 @@ def create(store: ImageStore, name: str, *, amend: bool = False) -> ManifestList
     store.make()
     record = {
         "id": os.urandom(32).hex(),
-        "name": full,
+        "names": [full],
+        "created": time.time(),
         "index": {"schemaVersion": 2, "mediaType": documents.OCI_INDEX, "manifests": []},
         "sources": {},
         "blobs": [],
@@ -226,10 +308,6 @@ def create(store: ImageStore, name: str, *, amend: bool = False) -> ManifestList
     made = ManifestList(store, record)
     made.save()
     return made
-
-
-def delete(found: ManifestList) -> None:
-    os.unlink(_path(found.store, found.name))
 
 
 # Adding
@@ -264,14 +342,14 @@ def add(
 
 
 def _add_image(found: ManifestList, image: Image, name: str, entry: Entry) -> None:
-    manifest = manifest_for(found.store, image, name) if name else _own(found.store, image)
+    manifest = manifest_for(found.store, image, name) if name else own_manifest(found.store, image)
     descriptor = _described(manifest)
     _set_platform(descriptor, image.config)
     entry.apply(descriptor)
     found.put(descriptor, f"image {image.id} {name}".rstrip())
 
 
-def _own(store: ImageStore, image: Image) -> Manifest:
+def own_manifest(store: ImageStore, image: Image) -> Manifest:
     from rootless.image.source import manifest_of
 
     return manifest_of(store, image)
@@ -456,205 +534,6 @@ def resolve_entry(found: ManifestList, text: str) -> str:
             if source.startswith(f"image {image.id}"):
                 return str(digest)
     raise NotFound(f"{found.name}: has no entry for {text}", hint="name the entry by its digest")
-
-
-# Pushing
-
-
-def push(
-    found: ManifestList,
-    destination: str,
-    options: PushOptions,
-    reporter: Reporter,
-    session: Session,
-    *,
-    everything: bool = True,
-    add_compression: list[str] | None = None,
-) -> str:
-    """Send a list, and its images, to a registry; return its digest there."""
-    from rootless.image import signatures
-
-    transport, rest = reference.split_transport(destination)
-    if transport not in ("", "docker"):
-        raise Usage(f"{destination}: lists are pushed to registries only")
-    ref = reference.parse_normalised(rest).with_default_tag()
-    registry = session.for_push(ref)
-    index = dict(found.index)
-    entries = [dict(one) for one in found.entries]
-    pushed = []
-    # --format is about the list: its images stay what they are.
-    each = PushOptions(
-        compression=options.compression,
-        level=options.level,
-        force_compression=options.force_compression,
-    )
-    if everything:
-        reporter.say("Getting image list signatures")
-        reporter.say(f"Copying {len(entries)} of {len(entries)} images in list")
-        more: list[dict[str, Any]] = []
-        for number, entry in enumerate(entries, 1):
-            reporter.say(f"Copying image {entry['digest']} ({number}/{len(entries)})")
-            source = found.record["sources"].get(entry["digest"], "")
-            for kind in add_compression or []:
-                more.append(
-                    _add_packed(found, entry, source, kind, registry, ref.path, reporter, session)
-                )
-            _push_entry(found, entry, source, registry, ref.path, each, reporter, session)
-            pushed.append(entry["digest"])
-        entries += more
-    index["manifests"] = entries
-    index["mediaType"] = documents.DOCKER_LIST if options.format == "v2s2" else documents.OCI_INDEX
-    data = emit(index)
-    reporter.say("Writing manifest list to image destination")
-    digest = registry.push_manifest(ref.path, ref.tag, data, index["mediaType"])
-    if options.sign_by:
-        for one in dict.fromkeys([*pushed, digest]):
-            signature = signatures.sign(ref, one, options.sign_by, options.passphrase_file)
-            signatures.store(ref, one, signature)
-    return digest
-
-
-def _push_entry(
-    found: ManifestList,
-    entry: dict[str, Any],
-    source: str,
-    registry: Registry,
-    repository: str,
-    options: PushOptions,
-    reporter: Reporter,
-    session: Session,
-) -> None:
-    """Send one entry's content; where it changes on the way, so does the entry."""
-    kind, _, rest = source.partition(" ")
-    if kind == "image":
-        image, name = _image(found, rest)
-        manifest = manifest_for(found.store, image, name) if name else _own(found.store, image)
-        digest = push_image(
-            found.store, image, manifest, registry, repository, "", options, reporter, session
-        )
-        _point(entry, registry, repository, digest)
-    elif kind == "blobs":
-        store = found.store
-        manifest_digest = entry["digest"]
-        parsed = documents.parse(store.blobs.read(manifest_digest), manifest_digest)
-        assert isinstance(parsed, Manifest)
-        for one in (parsed.config, *parsed.layers):
-            _send_file(store, one, registry, repository, reporter)
-        registry.push_manifest(repository, manifest_digest, parsed.data, parsed.media_type)
-    elif kind == "docker":
-        _copy_remote(found, rest, registry, repository, reporter, session)
-    else:
-        raise RootlessError(f"{found.name}: nothing is known of entry {entry['digest']}")
-
-
-def _image(found: ManifestList, rest: str) -> tuple[Image, str]:
-    identity, _, name = rest.partition(" ")
-    image = found.store.get(identity)
-    if image is None:
-        raise NotFound(f"{found.name}: its image {name or identity[:12]} was removed")
-    return image, name if name and found.store.resolve(name) else ""
-
-
-def _point(entry: dict[str, Any], registry: Registry, repository: str, digest: str) -> None:
-    if digest == entry["digest"]:
-        return
-    document, _ = registry.fetch_manifest(repository, digest)
-    entry["digest"], entry["size"] = digest, len(document.data)
-    entry["mediaType"] = document.media_type
-
-
-def _add_packed(
-    found: ManifestList,
-    entry: dict[str, Any],
-    source: str,
-    packing: str,
-    registry: Registry,
-    repository: str,
-    reporter: Reporter,
-    session: Session,
-) -> dict[str, Any]:
-    """Send an image once more with its layers packed in another way; return the entry for it."""
-    kind, _, rest = source.partition(" ")
-    if kind != "image":
-        raise Usage(
-            f"--add-compression {packing}: {entry['digest']} is not here to be packed",
-            hint="pull it first",
-        )
-    image, name = _image(found, rest)
-    manifest = manifest_for(found.store, image, name) if name else _own(found.store, image)
-    options = PushOptions(format="oci", compression=packing, force_compression=True)
-    digest = push_image(
-        found.store, image, manifest, registry, repository, "", options, reporter, session
-    )
-    made = dict(entry)
-    _point(made, registry, repository, digest)
-    if packing != "gzip":
-        made["annotations"] = {
-            **(entry.get("annotations") or {}),
-            _COMPRESSION_MARK + packing: "true",
-        }
-    return made
-
-
-def _send_file(
-    store: ImageStore, one: Descriptor, registry: Registry, repository: str, reporter: Reporter
-) -> None:
-    from rootless.image.push import send_blob
-
-    send_blob(
-        registry, repository, one.digest, store.blobs.open(one.digest), one.size, "blob", reporter
-    )
-
-
-def _copy_remote(
-    found: ManifestList,
-    text: str,
-    registry: Registry,
-    repository: str,
-    reporter: Reporter,
-    session: Session,
-) -> None:
-    """Copy an image from its registry to another, or to another repository of the same."""
-    from rootless.image import pull
-    from rootless.image.push import send_blob
-
-    ref = reference.parse(text)
-    at = pull.find_at(ref, session)
-    if not isinstance(at.document, Manifest):
-        raise Usage(f"{text}: a list within a list cannot be pushed")
-    origin = at.endpoint.reference.path
-    same_host = at.registry.host == registry.host
-    for one in (at.document.config, *at.document.layers):
-        if one.is_foreign or registry.has_blob(repository, one.digest):
-            continue
-        if same_host and registry.mount_blob(repository, one.digest, origin):
-            continue
-        fd = _fetch_to_file(found.store, at.registry, origin, one)
-        send_blob(registry, repository, one.digest, fd, one.size, "blob", reporter)
-    registry.push_manifest(repository, at.digest, at.document.data, at.document.media_type)
-
-
-def _fetch_to_file(store: ImageStore, registry: Registry, repository: str, one: Descriptor) -> int:
-    from rootless.oci.digest import hasher
-
-    store.make()
-    fd = os.open(f"{store.root}/tmp", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
-    try:
-        check = hasher(one.digest)
-        buffer = memoryview(bytearray(1 << 20))
-        with registry.open_blob(repository, one) as stream:
-            while count := stream.readinto(buffer):
-                check.update(buffer[:count])
-                written = 0
-                while written < count:
-                    written += os.write(fd, buffer[written:count])
-        if check.hexdigest() != one.digest.partition(":")[2]:
-            raise RootlessError(f"{repository}: blob {one.digest} arrived damaged")
-        os.lseek(fd, 0, os.SEEK_SET)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
 
 
 def inspect_remote(text: str, session: Session) -> tuple[dict[str, Any], bool]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from rootless.errors import NotFound, RootlessError, Usage
 from rootless.image import reference, signatures
+from rootless.image.folder import Folder
 from rootless.image.parallel import run_all
 from rootless.image.reference import Reference
 from rootless.image.refetch import Refetch
@@ -48,6 +49,7 @@ class PushOptions:
         "compression",
         "force_compression",
         "format",
+        "keep_plain",
         "level",
         "passphrase_file",
         "sign_by",
@@ -84,6 +86,8 @@ class PushOptions:
         self.level = level
         self.force_compression = force_compression
         self.compress_dir = compress_dir
+        # Whether layers that were never packed stay so, as in folders for skopeo.
+        self.keep_plain = False
         self.sign_by = sign_by
         self.passphrase_file = passphrase_file
 
@@ -138,49 +142,53 @@ def _push(
         full = reference.parse_normalised(rest).with_default_tag()
         store.tag(image, str(full))
         return image.digest
-    return _save(store, image, transport, rest, destination, options)
+    if transport == "docker-archive":
+        return _save(store, image, rest, destination, options)
+    return _push_to_folder(
+        store, image, name, transport, rest, destination, options, reporter, session
+    )
 
 
-def _save(
+def _push_to_folder(
     store: ImageStore,
     image: Image,
+    name: str,
     transport: str,
     rest: str,
     destination: str,
     options: PushOptions,
+    reporter: Reporter,
+    session: Session,
 ) -> str:
+    from rootless.image import folder
+
+    with folder.open_target(transport, rest, destination) as target:
+        options = folder.suited(options, target, transport)
+        manifest = manifest_for(store, image, name)
+        return push_image(
+            store, image, manifest, target, "", folder.ANY_TAG, options, reporter, session
+        )
+
+
+def _save(
+    store: ImageStore, image: Image, rest: str, destination: str, options: PushOptions
+) -> str:
+    """Write a docker-archive, whose layers are never packed."""
     from rootless.image import save
 
-    kinds = {
-        "oci": "oci-dir",
-        "oci-archive": "oci-archive",
-        "docker-archive": "docker-archive",
-        "dir": "docker-dir",
-    }
-    if transport not in kinds:
-        raise Usage(f"{destination}: the {transport}: transport is not supported")
-    if options.compression == "zstd":
-        raise Usage(f"--compression-format zstd: not supported for {transport}:")
-    path, name = (
-        (rest, "") if transport == "dir" else (rest.partition(":")[0], rest.partition(":")[2])
-    )
+    if options.compression or options.force_compression:
+        raise Usage("--compression-format: a docker-archive has plain layers")
+    path, _, name = rest.partition(":")
     if not path:
         raise Usage(f"{destination}: no path")
-    if transport == "docker-archive" and name:
+    if name:
         name = str(reference.parse_normalised(name).with_default_tag())
+    if os.path.exists(path) and os.path.getsize(path):
+        raise RootlessError("docker-archive doesn't support modifying existing images")
     wanted = [save.Wanted(image, [name] if name else [])]
-    if transport in ("oci", "dir"):
-        save.save(
-            store,
-            wanted,
-            kinds[transport],
-            save.FolderSink(path),
-            compress_dir=options.compress_dir,
-        )
-        return image.digest
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:
-        save.save(store, wanted, kinds[transport], save.TarSink(fd))
+        save.save(store, wanted, "docker-archive", save.TarSink(fd))
     except BaseException:
         os.unlink(path)
         raise
@@ -208,7 +216,7 @@ def push_image(
     store: ImageStore,
     image: Image,
     manifest: Manifest,
-    registry: Registry,
+    registry: Registry | Folder,
     repository: str,
     tag: str,
     options: PushOptions,
@@ -231,7 +239,7 @@ def push_image(
 
 
 def send_blob(
-    registry: Registry,
+    registry: Registry | Folder,
     repository: str,
     digest: str,
     fd: int,
@@ -250,7 +258,12 @@ def send_blob(
 
 
 def _send_bytes(
-    registry: Registry, repository: str, digest: str, data: bytes, kind: str, reporter: Reporter
+    registry: Registry | Folder,
+    repository: str,
+    digest: str,
+    data: bytes,
+    kind: str,
+    reporter: Reporter,
 ) -> None:
     import io
 
@@ -270,7 +283,7 @@ class _Plan:
         store: ImageStore,
         image: Image,
         manifest: Manifest,
-        registry: Registry,
+        registry: Registry | Folder,
         repository: str,
         options: PushOptions,
         reporter: Reporter,
@@ -301,7 +314,7 @@ class _Plan:
         if self._options.force_compression and (wanted or "gzip") != has:
             return wanted or "gzip"
         if not has:
-            return wanted or "gzip"
+            return wanted or ("" if self._options.keep_plain else "gzip")
         if self._options.format == "v2s2" and has == "zstd":
             return "gzip"
         if self._options.level is not None and self._options.force_compression:

@@ -13,6 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from rootless.image.lists import ManifestList
+
     Users = Mapping[str, list[str]]  # image id → ids of its containers
 
 
@@ -65,8 +67,14 @@ def remove(
     remove_container: Callable[[str], None] | None = None,
 ) -> Removed:
     """Remove an image by name or id, or only that name of it; collect() then frees what nobody needs."""
-    image = store.lookup(text)
     by_name = store.resolve(text)
+    if by_name is None:
+        from rootless.image import lists
+
+        found = lists.find(store, text)
+        if found is not None:
+            return _remove_list(found, text, force)
+    image = store.lookup(text)
     names = list(image.names)
     done = Removed()
     if by_name is None and len(names) > 1 and not force:
@@ -94,6 +102,34 @@ def remove(
     for name in names:
         store.tell("untag", name, image.id)
     _delete(store, image, users, done, prune_parents, by_name or "")
+    return done
+
+
+def _remove_list(found: ManifestList, text: str, force: bool) -> Removed:
+    name = found.called(text)
+    if name and len(found.names) > 1:
+        done = Removed()
+        done.untagged.append(name)
+        found.untag(name)
+        found.store.tell("untag", name, found.id)
+        found.store.tell("remove", name, found.id)
+        return done
+    if len(found.names) > 1 and not force:
+        raise RootlessError(
+            f'unable to delete image "{found.id}" by ID with more than one tag ({", ".join(found.names)}): please force removal'
+        )
+    return remove_list(found)
+
+
+def remove_list(found: ManifestList) -> Removed:
+    """Remove a manifest list with all its names; its images stay."""
+    done = Removed()
+    done.untagged += found.names
+    done.deleted.append(found.id)
+    for name in found.names:
+        found.store.tell("untag", name, found.id)
+    found.store.tell("remove", found.names[0] if found.names else "", found.id)
+    found.delete()
     return done
 
 
@@ -137,7 +173,12 @@ def prune(
     wanted: Callable[[Image], bool] = lambda image: True,
 ) -> list[str]:
     """Remove nameless images, or `everything` that no container uses; return their ids."""
+    from rootless.image import lists
+
     deleted: list[str] = []
+    for found in lists.every(store):
+        if (everything or not found.names) and wanted(found.as_image()):
+            deleted += remove_list(found).deleted
     while True:
         family = Family(store.list())
         again = False
@@ -160,6 +201,12 @@ def prune(
 
 def untag(store: ImageStore, text: str, names: list[str]) -> None:
     """Take the given names, or every one, from an image."""
+    from rootless.image import lists
+
+    listed = lists.find(store, text) if store.resolve(text) is None else None
+    if listed is not None:
+        _untag_list(listed, names)
+        return
     image = store.lookup(text)
     if not names:
         for name in image.names:
@@ -175,3 +222,15 @@ def untag(store: ImageStore, text: str, names: list[str]) -> None:
     for name in resolved:
         store.untag(name)
         store.tell("untag", name, image.id)
+
+
+def _untag_list(found: ManifestList, names: list[str]) -> None:
+    from rootless.image.lists import full_name
+
+    full = [full_name(name) for name in names] or list(found.names)
+    for name, given in zip(full, names or full, strict=True):
+        if name not in found.names:
+            raise ImageUnknown(f"{given}: tag not known")
+    for name in full:
+        found.untag(name)
+        found.store.tell("untag", name, found.id)

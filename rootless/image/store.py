@@ -140,6 +140,11 @@ class Image:
         return bool(self.record.get("host"))
 
     @property
+    def is_list(self) -> bool:
+        """Whether it stands for a manifest list (image/lists.py)."""
+        return bool(self.record.get("list"))
+
+    @property
     def read_only(self) -> bool:
         """Whether it lies in an additional store."""
         return bool(self.record.get("read_only"))
@@ -293,7 +298,14 @@ class ImageStore:
             if image is not None:
                 return image
         if is_image_id(text):
-            return self._by_id(text.removeprefix("sha256:"))
+            found = self._by_id(text.removeprefix("sha256:"))
+            if found is not None:
+                return found
+        if os.path.isdir(f"{self.root}/lists"):
+            from rootless.image import lists
+
+            known = lists.find(self, text)
+            return known.here() if known is not None else None
         return None
 
     def resolve(self, text: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -189,7 +190,10 @@ def test_mistakes(lists: Engine, busybox: str) -> None:
         (("add", "--artifact", "wrong", "/nowhere"), "no such file"),
         (("annotate", "--arch=x", "wrong"), "name the entry"),
         (("annotate", "--index", "--arch=x", "wrong"), "--index annotates the list itself"),
-        (("push", "wrong", "dir:/tmp/x"), "registries only"),
+        (
+            ("push", "wrong", "docker-archive:/nowhere/x"),
+            "does not support copying multiple images",
+        ),
         (("push", "--add-compression=xz", "wrong", "a.example/b"), "neither gzip nor zstd"),
         (("create", busybox), "is the name of an image already"),
         (("create", "wrong@sha256:" + "0" * 64), "no digest"),
@@ -198,3 +202,101 @@ def test_mistakes(lists: Engine, busybox: str) -> None:
     # A list whose making failed is not there.
     lists.fails("manifest", "create", "half", "containers-storage:localhost/none")
     assert lists("manifest", "exists", "half").code == 1
+
+
+@pytest.fixture
+def listed(fresh: Engine, tmp_path: Path) -> Engine:
+    """localhost/list:latest of one image here, localhost/one:1."""
+    path = images.docker_archive(
+        tmp_path / "i.tar", [images.layer([images.file("f", b"1")])], ["localhost/one:1"]
+    )
+    fresh.ok("load", "-q", "-i", str(path))
+    fresh.ok("manifest", "create", "list", "localhost/one:1")
+    return fresh
+
+
+def test_a_list_is_among_the_images(listed: Engine) -> None:
+    engine = listed
+    [row] = engine("images", "--format", "{{.Repository}} {{.IsManifestList}}", "list").lines
+    assert row == "localhost/list true"
+    assert engine.ok("images", "-q", "--filter", "manifest=true") == engine.ok(
+        "images", "-q", "list"
+    )
+    assert engine.ok("images", "--format", "{{.Repository}}", "--filter", "manifest=false") == (
+        "localhost/one"
+    )
+    # To everything else it is its image for this machine.
+    one = engine.ok("image", "inspect", "-f", "{{.Id}}", "localhost/one:1")
+    assert engine.ok("image", "inspect", "-f", "{{.Id}}", "list") == one
+    assert engine("history", "-q", "list").lines[0] == one[:12]
+    assert engine("image", "exists", "list").code == 0
+
+
+def test_a_list_has_names_and_is_removed(listed: Engine) -> None:
+    engine = listed
+    identity = engine.ok("images", "-q", "--no-trunc", "list").removeprefix("sha256:")
+    engine.ok("tag", "list", "other:2")
+    assert engine.ok("images", "-q", "other:2") == identity[:12]
+    assert engine.ok("rmi", "list") == "Untagged: localhost/list:latest"
+    assert engine("manifest", "exists", "list").code == 1
+    engine.ok("tag", "other:2", "third")
+    assert "by ID with more than one tag" in engine.fails("rmi", identity[:12])
+    engine.ok("untag", "other:2", "third")
+    assert engine.ok("rmi", identity[:12]) == (f"Untagged: localhost/other:2\nDeleted: {identity}")
+    assert engine.ok("images", "--format", "{{.Repository}}") == "localhost/one"
+    engine.ok("manifest", "create", "again", "localhost/one:1")
+    engine.ok("untag", "again")
+    [nameless] = engine("image", "prune", "-f").lines
+    assert engine("images", "-q", nameless).lines == []
+    assert "localhost/one:1: image is not a manifest list" in engine.fails(
+        "manifest", "rm", "localhost/one:1"
+    )
+    engine.fails("manifest", "rm", "nosuch", code=1)
+
+
+@pytest.mark.needs("skopeo")
+def test_lists_into_folders_and_archives(listed: Engine, tmp_path: Path) -> None:
+    engine = listed
+
+    def raw(place: str) -> dict[str, Any]:
+        done = subprocess.run(
+            ["skopeo", "inspect", "--raw", place], capture_output=True, check=True
+        )
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    for place in ("oci:layout:a", "oci:layout:b", "oci-archive:a.tar:a", "dir:flat", "dir:flat"):
+        transport, _, rest = place.partition(":")
+        there = f"{transport}:{tmp_path}/{rest}"
+        file = tmp_path / "digest"
+        engine.ok("manifest", "push", "-q", "--digestfile", str(file), "list", there)
+        found = raw(there)
+        assert [one["platform"]["os"] for one in found["manifests"]] == ["linux"]
+        # Whole: skopeo reads every blob of it.
+        subprocess.run(["skopeo", "copy", "-q", "--all", there, f"dir:{tmp_path}/copy"], check=True)
+        data = subprocess.run(
+            ["skopeo", "inspect", "--raw", there], capture_output=True, check=True
+        ).stdout
+        assert file.read_text() == "sha256:" + hashlib.sha256(data).hexdigest()
+    # The image alone joins a layout that is there, plain layers stay plain in a folder.
+    engine.ok("push", "-q", "localhost/one:1", f"oci:{tmp_path}/layout:c")
+    names = [
+        one["annotations"]
+        for one in json.loads((tmp_path / "layout/index.json").read_text())["manifests"]
+    ]
+    assert [one["org.opencontainers.image.ref.name"] for one in names] == ["a", "b", "c"]
+    engine.ok("push", "-q", "localhost/one:1", f"dir:{tmp_path}/flat")
+    assert raw(f"dir:{tmp_path}/flat")["layers"][0]["size"] == 10240
+    engine.ok("push", "-q", "--compression-format", "zstd", "localhost/one:1", f"oci:{tmp_path}/z")
+    assert raw(f"oci:{tmp_path}/z")["layers"][0]["mediaType"].endswith("+zstd")
+    assert "as a group" in engine.fails("manifest", "push", "list", f"docker-archive:{tmp_path}/x")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis").write_text("x")
+    for transport in ("oci", "dir"):
+        said = engine.fails("push", "localhost/one:1", f"{transport}:{tmp_path}/mine")
+        assert "is neither empty nor" in said
+    assert (tmp_path / "mine/thesis").read_text() == "x"
+    # What is written is read here as well.
+    engine.ok("rmi", "-a", "-f")
+    engine.ok("pull", "-q", f"oci:{tmp_path}/layout:a")
+    engine.ok("pull", "-q", f"dir:{tmp_path}/flat")
