@@ -81,7 +81,11 @@ def _header(name: str) -> str:
 def _write(path: str, text: str) -> str:
     from rootless.files import write_atomic
 
-    write_atomic(path, text.encode("utf-8", "surrogateescape"), 0o644)
+    # The values of variables may be secrets (security case 48); a user's manager reads its user's files.
+    lines = [line for line in text.splitlines() if line.startswith("Environment=")]
+    holds_values = "--env=" in text or any("PODMAN_SYSTEMD_UNIT=" not in line for line in lines)
+    mode = 0o600 if holds_values else 0o644
+    write_atomic(path, text.encode("utf-8", "surrogateescape"), mode)
     return path
 
 

@@ -12,7 +12,7 @@ import select
 from rootless import quickjson as json
 from rootless.container import events
 from rootless.container.inside import read_in_root, resolve_user
-from rootless.container.status import PAUSED, RUNNING, status_of
+from rootless.container.status import PAUSED, RUNNING, check_access, status_of
 from rootless.errors import InvalidState
 from rootless.files import make_private_dir, read_bytes, write_json
 from rootless.linux.process import open_pidfd, start_time
@@ -162,6 +162,7 @@ class Exec:
     def _create(self) -> None:
         live = self.status.live
         assert live is not None
+        check_access(self.status)
         pid, started = live["init"]
         try:
             pidfd = open_pidfd(pid, started)

@@ -16,6 +16,7 @@ from rootless.container import cgroup_manager, roots
 from rootless.container.defaults import surroundings
 from rootless.container.options import CreateOptions
 from rootless.container.spec import HostFacts, hostname, make_spec
+from rootless.container.status import check_access, status_of
 from rootless.data import data_path
 from rootless.errors import InvalidState, NotFound, RootlessError
 from rootless.files import make_private_dir, read_bytes, read_json, write_json
@@ -135,7 +136,7 @@ def prepare(engine: Engine, record: dict[str, Any], service: Service | None = No
         lambda: image_file(engine, image, "etc/hosts"),
     )
     host.files.update(files)
-    if link.driver == "slirp4netns" and not any(0 == inside for inside, _, _ in host.uids):
+    if link.driver == "slirp4netns" and not any(inside == 0 for inside, _, _ in host.uids):
         raise RootlessError(
             "--network slirp4netns: it has to be root in the container's user namespace, where uid 0 is not mapped",
             hint="use --network pasta, or an id map with uid 0 (another --userns, or subordinate ids)",
@@ -217,6 +218,7 @@ def join(engine: Engine, options: CreateOptions) -> Joined | None:
             raise InvalidState(
                 f"cannot join the {name} namespace of container {other}: it does not run"
             )
+        check_access(status_of(engine, identity))
         if os.stat(f"/proc/{init.pid}/ns/{name}").st_ino == os.stat(f"/proc/self/ns/{name}").st_ino:
             # The other one has the host's, which is ours already and which nobody may enter from a namespace below.
             setattr(options, attribute, "host")

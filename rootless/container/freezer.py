@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rootless.container import events
+from rootless.container.status import check_access
 from rootless.runtime import freezer
 from rootless.runtime.cgroup import Cgroup
 from rootless.state import process_of
@@ -45,6 +46,7 @@ def members(status: Status) -> list[int]:
 
 def _init(status: Status) -> tuple[int, str]:
     assert status.live is not None
+    check_access(status)
     init = process_of(status.live, "init")
     assert init is not None
     return init.pid, f"container {status.name}"

@@ -22,7 +22,7 @@ from rootless.container.filesystem import binds_of, idmap_of, own_root
 from rootless.container.inside import read_in_root
 from rootless.container.lifecycle import wait_monitor
 from rootless.container.options import CreateOptions
-from rootless.container.status import STOPPING, settle, status_of
+from rootless.container.status import STOPPING, check_access, settle, status_of
 from rootless.container.user import resolve_user
 from rootless.errors import NotFound, RootlessError
 from rootless.linux import fs
@@ -99,6 +99,7 @@ class Guest:
 
     def _join(self, status: Status, theirs: socket.socket) -> int:
         assert status.live is not None
+        check_access(status)
         init = process_of(status.live, "init")
         assert init is not None
         try:

@@ -7,6 +7,7 @@ import time
 
 from rootless.errors import NotFound, RootlessError
 from rootless.linux.process import read_file
+from rootless.paths import UNSHARED_DATA
 from rootless.state import process_of
 
 TYPE_CHECKING = False
@@ -195,3 +196,21 @@ def settle(engine: Engine, identity: str) -> None:
         from rootless.container.lifecycle import delete
 
         delete(engine, status.record)
+
+
+def check_access(status: Status) -> None:
+    """Refuse to go into a running container from a `rootless unshare` session that it was not started in.
+
+    Its user namespace is a sibling of the session's then, and the kernel lets nobody go from one to the other.
+    """
+    if status.pid and UNSHARED_DATA in os.environ:
+        try:
+            os.stat(f"/proc/{status.pid}/ns/user")
+        except PermissionError:
+            raise RootlessError(
+                f"container {status.name} was started outside of this `rootless unshare` session, "
+                "whose user namespace may not look into the container's",
+                hint="leave the session for this command, or start the container from within it",
+            ) from None
+        except FileNotFoundError:
+            pass  # it has just ended

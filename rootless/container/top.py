@@ -10,6 +10,7 @@ import os
 import stat
 import time
 
+from rootless.container.status import check_access
 from rootless.errors import InvalidState, RootlessError
 from rootless.linux import fs
 from rootless.linux.idmap import to_container
@@ -102,6 +103,7 @@ def processes(status: Status, descriptors: list[str]) -> list[list[str]]:
     """A row of headings and one for each process; InvalidState where the container does not run."""
     if not status.pid or not status.is_running:
         raise InvalidState("top can only be used on running containers")
+    check_access(status)
     try:
         view = _View(status.pid)
     except (FileNotFoundError, ProcessLookupError):

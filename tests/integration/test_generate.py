@@ -42,6 +42,15 @@ def test_start_and_stop_by_id_and_name(rootless: Engine, tmp_path: Path) -> None
     assert (tmp_path / "container-gs2.service").read_text().endswith("WantedBy=default.target\n")
 
 
+def test_case_48_values_of_variables_are_for_the_owner(rootless: Engine, tmp_path: Path) -> None:
+    modes = {}
+    for name, words in (("gs5", ("-e", "TOKEN=x")), ("gs6", ())):
+        rootless.ok("create", "--name", name, *words, "host", "true")
+        rootless.ok("generate", "systemd", "--new", "--files", "-n", name, cwd=tmp_path)
+        modes[name] = (tmp_path / f"container-{name}.service").stat().st_mode & 0o777
+    assert modes == {"gs5": 0o600, "gs6": 0o644}
+
+
 def test_the_commands_of_a_unit_run(rootless: Engine, tmp_path: Path) -> None:
     """What the unit says, said by us: start with a name and a file that are left behind, stop, stop again."""
     rootless.ok("run", "-d", "--name", "gs3", "--network", "none", "host", "sleep", "1000")

@@ -96,3 +96,26 @@ def test_the_engine_inside(rootless: Engine) -> None:
     assert rootless.ok("exec", "a", "echo", "in") == "in"
     rootless.ok(*inside, "stop", "-t", "0", "a")
     rootless.ok("start", "a")
+
+
+def test_container_of_outside_cannot_be_entered(rootless: Engine) -> None:
+    """The kernel lets no user namespace into its sibling; what asks no namespace works."""
+    rootless.ok("run", "-d", "--name", "x", "--network", "none", "host", "sleep", "1000")
+    inner = ("unshare", *rootless.program)
+    for words in (
+        ("exec", "x", "true"),
+        ("top", "x"),
+        ("cp", "x:/etc/passwd", "-"),
+        ("run", "--rm", "--network", "container:x", "host", "true"),
+    ):
+        error = rootless.fails(*inner, *words)
+        assert error == (
+            "Error: container x was started outside of this `rootless unshare` session, whose user namespace may not "
+            "look into the container's\n"
+            "Hint: leave the session for this command, or start the container from within it\n"
+        ), words
+    assert rootless.ok(*inner, "ps", "-q", "--no-trunc") == rootless.inspect("x")["Id"]
+    rootless.ok(*inner, "stop", "-t", "0", "x")
+    rootless.ok(*inner, "start", "x")
+    # The same session started it now; from the host's own namespace every one of ours can be entered.
+    assert rootless.ok("exec", "x", "echo", "in") == "in"

@@ -263,3 +263,38 @@ def test_case_43_the_hosts_loopback_is_out_of_reach(rootless: Engine) -> None:
         server.kill()
         server.wait()
         server.stdout.close()
+
+
+def test_case_48_variables_of_a_container_stay_with_its_owner(rootless: Engine) -> None:
+    """`-e NAME=VALUE` is kept to start the container again, and the command for `generate systemd --new`, as Podman does:
+    in files that only the owner can open, in no command line that outlives the command, in no log of events."""
+    word = f"s3cr3t{rootless.word}"
+    rootless.ok("run", "-d", "--name", "s", "-e", f"TOKEN={word}", "host", "sleep", "1000")
+    found = []
+    for top in (rootless.data, rootless.run):
+        for folder, _, names in os.walk(top):
+            for name in names:
+                path = os.path.join(folder, name)
+                try:
+                    if not os.path.isfile(path) or word.encode() not in Path(path).read_bytes():
+                        continue
+                except OSError:
+                    continue
+                found.append(os.path.relpath(path, top))
+                assert os.stat(path).st_mode & 0o077 == 0, path
+        assert os.stat(top).st_mode & 0o077 == 0
+    assert found and not [name for name in found if "events" in name], found
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                words = Path(f"/proc/{entry}/cmdline").read_bytes()
+            except OSError:
+                continue
+            assert word.encode() not in words, words
+    assert word not in rootless.ok("events", "--stream=false", "--since", "1m")
+    assert word not in rootless.ok("ps", "--no-trunc", "--format", "json")
+    # Where it is asked for by name, it is told: to whoever could read it from the kernel, too.
+    assert rootless.inspect("s")["Config"]["CreateCommand"][-4] == f"TOKEN={word}"
+    # With no value on the command line there is none in the command that is kept.
+    rootless.ok("create", "--name", "t", "-e", "TOKEN", "host", "true", env={"TOKEN": word})
+    assert word not in str(rootless.inspect("t")["Config"]["CreateCommand"])
