@@ -25,8 +25,8 @@ from rootless.linux import signal
 from rootless.linux.fs import close_range
 from rootless.linux.prctl import PR_SET_PDEATHSIG, prctl
 from rootless.runtime import attach
-from rootless.runtime.init import reset_signals
 from rootless.runtime.monitor import exit_code
+from rootless.runtime.process import reset_signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

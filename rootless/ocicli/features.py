@@ -36,8 +36,8 @@ def run(settings: Given, given: Given) -> int:
 
 def document() -> dict[str, Any]:
     from rootless.runtime.capabilities import NAMES
-    from rootless.runtime.launch import NAMESPACES
     from rootless.runtime.mounts import known_options
+    from rootless.runtime.namespaces import NAMESPACES
 
     return {
         "ociVersionMin": SPEC_MIN,

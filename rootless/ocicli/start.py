@@ -9,7 +9,7 @@ from rootless.linux import sockets
 from rootless.ocicli import records
 from rootless.ocicli.delete import end
 from rootless.runtime import hooks, sync
-from rootless.runtime.launch import finish
+from rootless.runtime.process import finish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,10 +56,15 @@ def start(record: records.Record) -> None:
 
 
 def call_poststart(record: records.Record, spec: dict[str, object]) -> None:
+    """Call them; one that fails ends the container (runtime.md, "Lifecycle", as runc and not as crun does it)."""
     state = {
         **hooks.state_document(spec, record.identity, record.data["bundle"], "running", record.pid)
     }
-    hooks.run_leniently(spec, "poststart", state)
+    try:
+        hooks.run(spec, "poststart", state)
+    except SetupError:
+        end(record)
+        raise
 
 
 def connect(folder: str) -> sync.Channel:

@@ -17,48 +17,18 @@ from rootless.errors import InvalidState, SetupError
 from rootless.linux import fs, signal
 from rootless.linux.prctl import PR_SET_DUMPABLE, PR_SET_PDEATHSIG, prctl
 from rootless.linux.sched import (
-    CLONE_NEWCGROUP,
-    CLONE_NEWIPC,
-    CLONE_NEWNET,
-    CLONE_NEWNS,
-    CLONE_NEWPID,
-    CLONE_NEWTIME,
-    CLONE_NEWUSER,
-    CLONE_NEWUTS,
     CLONE_PARENT,
     clone,
     setns,
 )
 from rootless.runtime import seccomp, sync, terminal
-from rootless.runtime.init import Plan, enter_process, forbid_imports, reset_signals
-from rootless.runtime.launch import finish
-from rootless.runtime.rootfs import PlainRoot
+from rootless.runtime.namespaces import foreign_namespaces
+from rootless.runtime.process import Plan, enter_process, finish, forbid_imports, reset_signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
-
-_ALL = (
-    CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
-    | CLONE_NEWTIME
-)  # fmt: skip
-_NAMES = (
-    ("user", CLONE_NEWUSER), ("ipc", CLONE_NEWIPC), ("uts", CLONE_NEWUTS), ("net", CLONE_NEWNET),
-    ("cgroup", CLONE_NEWCGROUP), ("time", CLONE_NEWTIME), ("pid", CLONE_NEWPID), ("mnt", CLONE_NEWNS),
-)  # fmt: skip
-
-
-def foreign_namespaces(pid: int) -> int:
-    """The CLONE_ flags of the namespaces that `pid` is in and we are not: joining one's own user namespace fails."""
-    flags = 0
-    for name, flag in _NAMES:
-        try:
-            if os.stat(f"/proc/{pid}/ns/{name}").st_ino != os.stat(f"/proc/self/ns/{name}").st_ino:
-                flags |= flag
-        except FileNotFoundError:
-            continue  # a kernel without time namespaces
-    return flags
 
 
 class Execution:
@@ -117,7 +87,7 @@ class Execution:
             self.listener = seccomp.Listener()
         plan = Plan(
             self.spec,
-            _NoRoot(),
+            None,
             None,
             stdio=self.stdio,
             preserve_fds=self.preserve_fds,
@@ -249,13 +219,3 @@ def become_inside_root() -> None:
         os.setresuid(0, 0, 0)
     except OSError:
         pass  # an id map without root: the process keeps the caller's id until it takes its own
-
-
-class _NoRoot(PlainRoot):
-    """An exec has no root of its own to make."""
-
-    def open(self) -> None:
-        raise AssertionError("exec makes no root")
-
-    def mount(self) -> int:
-        raise AssertionError("exec makes no root")

@@ -38,17 +38,11 @@ from rootless.linux import sockets as socket
 from rootless.linux.sched import CLONE_NEWNS, CLONE_NEWUSER, setns, unshare
 from rootless.linux.userns import become_root
 from rootless.runtime import devices, mounts, sync
-from rootless.runtime.execute import become_inside_root, foreign_namespaces
-from rootless.runtime.init import (
-    Init,
-    Plan,
-    forbid_imports,
-    is_bind,
-    loopback_up,
-    move_stdio,
-    reset_signals,
-)
+from rootless.runtime.execute import become_inside_root
+from rootless.runtime.init import Init, is_bind, loopback_up
 from rootless.runtime.launch import Launch
+from rootless.runtime.namespaces import foreign_namespaces
+from rootless.runtime.process import Plan, forbid_imports, move_stdio, reset_signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -401,6 +395,7 @@ class Stage(Init):
         return f"{self.runtime.bundle}/fs/{name}"
 
     def place_root(self) -> None:
+        assert self.plan.root is not None
         made = self.plan.root.mount()
         m.mount_setattr(made, propagation=m.MS_PRIVATE, recursive=True)
         self.place(made, "root", directory=True)

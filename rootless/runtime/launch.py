@@ -16,14 +16,8 @@ from rootless.linux import signal
 from rootless.linux.idmap import IdMap, write_id_maps, write_nested_maps
 from rootless.linux.prctl import PR_SET_DUMPABLE, prctl
 from rootless.linux.sched import (
-    CLONE_NEWCGROUP,
-    CLONE_NEWIPC,
     CLONE_NEWNET,
-    CLONE_NEWNS,
-    CLONE_NEWPID,
-    CLONE_NEWTIME,
     CLONE_NEWUSER,
-    CLONE_NEWUTS,
     CLONE_PARENT,
     clone,
     setns,
@@ -31,7 +25,9 @@ from rootless.linux.sched import (
 )
 from rootless.linux.userns import refused
 from rootless.runtime import hooks, seccomp, sync
-from rootless.runtime.init import Init, Plan
+from rootless.runtime.init import Init
+from rootless.runtime.namespaces import NAMESPACES
+from rootless.runtime.process import Plan, finish
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,17 +37,6 @@ if TYPE_CHECKING:
     from rootless.linux import sockets
     from rootless.runtime.rootfs import Root
 
-# runtime-spec's namespace types
-NAMESPACES = {
-    "user": CLONE_NEWUSER,
-    "mount": CLONE_NEWNS,
-    "pid": CLONE_NEWPID,
-    "network": CLONE_NEWNET,
-    "ipc": CLONE_NEWIPC,
-    "uts": CLONE_NEWUTS,
-    "cgroup": CLONE_NEWCGROUP,
-    "time": CLONE_NEWTIME,
-}
 # Their names in /proc/PID/ns where those are others.
 _FILES = {"mount": "mnt", "network": "net"}
 # Made by init itself once it is where they begin: the cgroup it was moved to, the clock's offsets.
@@ -395,22 +380,6 @@ class Launch:
             self.pid = int(data)
         finally:
             os.waitpid(stage, 0)
-
-
-def finish(
-    channel: sync.Channel, spec: dict[str, Any], identity: str, bundle: str, status: str, pid: int
-) -> bytes:
-    """Wait for the execve of a process, whose filter's listener goes to its agent; what went wrong, or nothing."""
-    while True:
-        kind, data, fd = channel.receive()
-        if kind == sync.LISTENER:
-            state = hooks.state_document(spec, identity, bundle, status, pid)
-            try:
-                seccomp.send_listener(spec["linux"]["seccomp"], fd, pid, state)
-            finally:
-                os.close(fd)
-            continue
-        return data if kind == sync.FAILED else b""
 
 
 def _init(plan: Plan, channel: sync.Channel) -> NoReturn:

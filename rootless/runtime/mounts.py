@@ -15,6 +15,7 @@ from rootless import log
 from rootless.errors import SetupError
 from rootless.linux import fs, libc
 from rootless.linux import mount as m
+from rootless.runtime.folders import dangling, make_dirs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +62,6 @@ _WITHOUT_MEANING = {
 # Of a file system rather than of a mount: a bind mount has those of its source.
 _OF_SUPERBLOCK = {"sync", "dirsync", "lazytime"}
 
-_MAX_LINKS = 40  # as many as the kernel follows
 
 # Files below /proc that lxcfs and others replace; anything else mounted over /proc deceives the runtime (case 6).
 _ALLOWED_IN_PROC = {
@@ -349,7 +349,7 @@ def open_target(
                 )
             )
         except FileExistsError:
-            following = _dangling(parent, name, os.path.dirname(clean), links)
+            following = dangling(parent, name, os.path.dirname(clean), links)
             return open_target(root, following, directory=False, links=links + 1)
         return fs.open_in_root(root, clean, fs.O_PATH | os.O_NOFOLLOW)
     finally:
@@ -371,62 +371,6 @@ def make_symlink(root: int, destination: str, to: str) -> None:
         raise
     finally:
         os.close(parent)
-
-
-def _dangling(parent: int, name: str, folder: str, links: int) -> str:
-    """Where in the root a link that leads nowhere leads to; an error for anything else of that name."""
-    if links >= _MAX_LINKS:
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), f"{folder}/{name}")
-    try:
-        text = os.readlink(name, dir_fd=parent)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        raise NotADirectoryError(
-            errno.ENOTDIR, os.strerror(errno.ENOTDIR), f"{folder}/{name}"
-        ) from None
-    return text if text.startswith("/") else f"{folder}/{text}"
-
-
-def make_dirs(
-    root: int,
-    path: str,
-    mode: int = 0o755,
-    owner: tuple[int, int] | None = None,
-    links: int = 0,
-) -> int:
-    """Make a folder and its parents inside the root; an O_PATH descriptor of it. New ones get `owner`."""
-    current = fs.open_in_root(root, "/", fs.O_PATH | os.O_DIRECTORY)
-    walked = ""
-    for name in path.split("/"):
-        if not name:
-            continue
-        walked += "/" + name
-        try:
-            following = fs.open_in_root(root, walked, fs.O_PATH | os.O_DIRECTORY)
-        except FileNotFoundError:
-            try:
-                os.mkdir(name, mode, dir_fd=current)
-                if owner is not None:
-                    os.chown(name, *owner, dir_fd=current, follow_symlinks=False)
-                following = fs.open_in_root(root, walked, fs.O_PATH | os.O_DIRECTORY)
-            except FileExistsError:
-                following = _made_meanwhile(root, current, walked, mode, owner, links)
-        os.close(current)
-        current = following
-    return current
-
-
-def _made_meanwhile(
-    root: int, parent: int, path: str, mode: int, owner: tuple[int, int] | None, links: int
-) -> int:
-    """A folder that was missing and is there: made by another, or a link that leads nowhere."""
-    try:
-        return fs.open_in_root(root, path, fs.O_PATH | os.O_DIRECTORY)
-    except FileNotFoundError:
-        folder, _, name = path.rpartition("/")
-        target = _dangling(parent, name, folder, links)
-    return make_dirs(root, target, mode, owner, links + 1)
 
 
 def attach(fd: int, target: int) -> None:
