@@ -134,15 +134,10 @@ def _is_old(pasta: Pasta) -> bool:
 
 
 def cannot_forward(pasta: Pasta, mapping: PortMapping) -> bool:
-    """Whether this pasta does not serve a published port as it should, for the reasons in relay.py.
-
-    An old one is good for TCP from the host's loopback, which it passes on without looking at it, and for UDP by IPv4.
-    """
+    """Whether this pasta does not serve a published port as it should, for the reasons in relay.py."""
     if not _is_old(pasta):
         return False
-    if mapping.protocol == "udp":
-        return mapping.host_port != mapping.container_port
-    return not (mapping.host_ip.startswith("127.") or mapping.host_ip == "::1")
+    return mapping.protocol == "tcp" or mapping.host_port != mapping.container_port
 
 
 class Settings:

@@ -15,6 +15,7 @@ own address, never from its loopback (security case 42).
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import time
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from slirp.ports import PortMapping
 
 _CHUNK = 262_144
+_LONG = 1 << 20  # bytes after which a stream is spliced
+_PIPE = 1 << 20
+_SPLICE_F_NONBLOCK = 2  # <fcntl.h>
 _ROUNDS = 16  # of which one connection may take before it is another's turn
 _UDP_IDLE_S = 60.0
 _MAX_UDP_PEERS = 4096
@@ -156,6 +160,7 @@ def _listen(mapping: PortMapping, step: int) -> list[_Listener]:
                 outer.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             if not is_udp:
                 outer.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                outer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             outer.bind((address, port))
             if not is_udp:
                 outer.listen(1024)
@@ -170,14 +175,42 @@ def _listen(mapping: PortMapping, step: int) -> list[_Listener]:
 class _Half:
     """One direction of a connection: what was read from `source` and not yet taken by `sink`."""
 
-    __slots__ = ("source", "sink", "left", "ended", "closed")
+    __slots__ = ("source", "sink", "left", "moved", "pipe", "ended", "closed")
 
     def __init__(self, source: socket.socket, sink: socket.socket) -> None:
         self.source = source
         self.sink = sink
         self.left = b""
+        self.moved = 0
+        self.pipe: _Pipe | None = None  # once it is worth its descriptors
         self.ended = False  # no more to read
         self.closed = False  # and the other side has been told
+
+
+class _Pipe:
+    """Carries a long stream without copying it: splice(2)."""
+
+    __slots__ = ("reads", "writes", "held")
+
+    def __init__(self) -> None:
+        self.reads, self.writes = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.held = 0  # bytes
+        try:
+            fcntl.fcntl(self.writes, fcntl.F_SETPIPE_SZ, _PIPE)
+        except OSError:
+            pass  # the user's pipes have their limit; a smaller one does as well
+
+    def fill(self, source: int) -> int:
+        got = os.splice(source, self.writes, _PIPE, flags=_SPLICE_F_NONBLOCK)
+        self.held += got
+        return got
+
+    def drain(self, sink: int) -> None:
+        self.held -= os.splice(self.reads, sink, self.held, flags=_SPLICE_F_NONBLOCK)
+
+    def close(self) -> None:
+        os.close(self.reads)
+        os.close(self.writes)
 
 
 class _Pair:
@@ -192,16 +225,17 @@ class _Pair:
 
 
 class _Relay:
-    """The event loop."""
+    """The event loop. Connections are watched for edges: each is carried until nothing more can be moved."""
 
     def __init__(self, listeners: Sequence[_Listener], inside: Inside, lifeline: int) -> None:
         self.inside = inside
         self.lifeline = lifeline
         self.buffer = memoryview(bytearray(_CHUNK))
         self.poll = select.epoll()
-        self.handlers: dict[int, Callable[[int], None]] = {}
+        self.handlers: dict[int, Callable[[], None]] = {}
         self.pairs: dict[int, _Pair] = {}
-        self.interest: dict[int, int] = {}
+        self.paused: list[socket.socket] = []
+        self.busy: list[_Pair] = []  # had their turn, but not enough of it
         # (outer socket's descriptor, peer) → inner socket; and when it was used last
         self.peers: dict[tuple[int, object], tuple[socket.socket, float]] = {}
         self.poll.register(lifeline, select.EPOLLIN)
@@ -212,118 +246,125 @@ class _Relay:
 
     def run(self) -> None:
         while True:
-            for fd, events in self.poll.poll(_UDP_IDLE_S if self.peers else -1):
-                if fd == self.lifeline:
+            timeout = 0.0 if self.busy else _UDP_IDLE_S if self.peers else -1
+            events = self.poll.poll(timeout)
+            busy, self.busy = self.busy, []
+            for pair in busy:
+                if pair.sockets[0].fileno() >= 0:
+                    self._carry(pair)
+            for fd, _ in events:
+                if known := self.pairs.get(fd):
+                    self._carry(known)
+                elif handler := self.handlers.get(fd):
+                    handler()
+                elif fd == self.lifeline:
                     return
-                if fd in self.handlers:
-                    self.handlers[fd](events)
-                elif fd in self.pairs:
-                    self._carry(self.pairs[fd])
-            self._forget_idle()
+            if self.peers:
+                self._forget_idle()
 
     # --- TCP ---
 
-    def _tcp(self, listener: _Listener) -> Callable[[int], None]:
-        def accept(_: int) -> None:
-            for _ in range(128):
-                try:
-                    outer, peer = listener.outer.accept()
-                except OSError:
-                    return
-                try:
-                    inner, target = self.inside.socket(outer, peer, socket.SOCK_STREAM)
-                except OSError:
-                    outer.close()  # no descriptors left
-                    return
-                outer.setblocking(False)
-                for one in (outer, inner):
-                    one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                inner.connect_ex((target, listener.port))
-                pair = _Pair(outer, inner)
-                self.pairs[outer.fileno()] = self.pairs[inner.fileno()] = pair
-                self._watch(inner, select.EPOLLOUT)
-                self._watch(outer, 0)
+    def _tcp(self, listener: _Listener) -> Callable[[], None]:
+        def accept() -> None:
+            try:
+                outer, peer = listener.outer.accept()
+                inner, target = self.inside.socket(outer, peer, socket.SOCK_STREAM)
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self.poll.unregister(listener.outer)
+                    self.paused.append(listener.outer)  # until a connection ends
+                return  # else the client is gone
+            outer.setblocking(False)  # TCP_NODELAY it has from the listener
+            inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            done = inner.connect_ex((target, listener.port))
+            pair = _Pair(outer, inner)
+            for one in pair.sockets:
+                self.pairs[one.fileno()] = pair
+                self.poll.register(one, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+            if not done:  # on one machine it often needs no waiting
+                pair.connecting = False
+                self._carry(pair)
 
         return accept
 
-    def _watch(self, one: socket.socket, events: int) -> None:
-        fd = one.fileno()
-        before = self.interest.get(fd)
-        if before is None:
-            self.poll.register(fd, events)
-        elif before != events:
-            self.poll.modify(fd, events)
-        self.interest[fd] = events
-
     def _carry(self, pair: _Pair) -> None:
-        """Move what can be moved, tell of an end, and watch for what is missing."""
-        outer, inner = pair.sockets
+        """Move what can be moved, and tell of an end."""
         try:
             if pair.connecting:
+                inner = pair.sockets[1]
                 number = inner.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 if number:
                     raise OSError(number, os.strerror(number))
+                try:
+                    inner.getpeername()
+                except OSError as error:
+                    if error.errno == errno.ENOTCONN:
+                        return  # an edge of the other side's
+                    raise
                 pair.connecting = False
-            for half in pair.halves:
-                self._move(half)
+            one, other = pair.halves
+            if self._move(one) | self._move(other):
+                self.busy.append(pair)
         except OSError:
             self._drop(pair)
             return
-        if all(half.closed for half in pair.halves):
+        if one.closed and other.closed:
             self._drop(pair)
-            return
-        wanted = {outer: 0, inner: 0}
-        for half in pair.halves:
-            if half.left:
-                wanted[half.sink] |= select.EPOLLOUT
-            elif not half.ended:
-                wanted[half.source] |= select.EPOLLIN
-        for one, events in wanted.items():
-            self._watch(one, events)
 
-    def _move(self, half: _Half) -> None:
-        for _ in range(_ROUNDS):
-            if half.left:
-                try:
-                    half.left = half.left[half.sink.send(half.left) :]
-                except BlockingIOError:
-                    return
+    def _move(self, half: _Half) -> bool:
+        """Whether there may be more to move just now."""
+        source, sink = half.source, half.sink
+        try:
+            for _ in range(_ROUNDS):
                 if half.left:
-                    return
-            if half.ended:
-                if not half.closed:
-                    half.closed = True
-                    half.sink.shutdown(socket.SHUT_WR)
-                return
-            try:
-                got = half.source.recv_into(self.buffer)
-            except BlockingIOError:
-                return
-            half.ended = not got
-            sent = 0
-            if got:
-                try:
-                    sent = half.sink.send(self.buffer[:got])
-                except BlockingIOError:
-                    pass
+                    half.left = half.left[sink.send(half.left) :]
+                elif half.pipe is not None and half.pipe.held:
+                    half.pipe.drain(sink.fileno())
+                elif half.ended:
+                    if not half.closed:
+                        half.closed = True
+                        sink.shutdown(socket.SHUT_WR)
+                    return False
+                elif half.pipe is not None:
+                    half.ended = not half.pipe.fill(source.fileno())
+                else:
+                    self._copy(half)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _copy(self, half: _Half) -> None:
+        got = half.source.recv_into(self.buffer)
+        half.ended = not got
+        half.moved += got
+        sent = 0
+        try:
+            sent = half.sink.send(self.buffer[:got]) if got else 0
+        finally:
             if sent < got:
                 half.left = bytes(self.buffer[sent:got])  # the buffer is for all
-                return
+        if half.moved > _LONG:
+            try:
+                half.pipe = _Pipe()
+            except OSError:
+                half.moved = 0  # no descriptors left
 
     def _drop(self, pair: _Pair) -> None:
+        for half in pair.halves:
+            if half.pipe is not None:
+                half.pipe.close()
         for one in pair.sockets:
-            fd = one.fileno()
-            self.pairs.pop(fd, None)
-            if self.interest.pop(fd, None) is not None:
-                self.poll.unregister(fd)
-            one.close()
+            self.pairs.pop(one.fileno(), None)
+            one.close()  # and with that it leaves the poll
+        while self.paused:
+            self.poll.register(self.paused.pop(), select.EPOLLIN)
 
     # --- UDP ---
 
-    def _udp(self, listener: _Listener) -> Callable[[int], None]:
+    def _udp(self, listener: _Listener) -> Callable[[], None]:
         outer = listener.outer
 
-        def receive(_: int) -> None:
+        def receive() -> None:
             for _ in range(128):
                 try:
                     data, peer = outer.recvfrom(65535)
@@ -353,8 +394,8 @@ class _Relay:
 
     def _reply(
         self, outer: socket.socket, inner: socket.socket, peer: object, key: tuple[int, object]
-    ) -> Callable[[int], None]:
-        def receive(_: int) -> None:
+    ) -> Callable[[], None]:
+        def receive() -> None:
             for _ in range(128):
                 try:
                     data = inner.recv(65535)
@@ -384,6 +425,7 @@ def _run(listeners: Sequence[_Listener], inside: Inside, lifeline: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     inside.enter()
     _raise_limit()
     os.chdir("/")

@@ -15,8 +15,8 @@ from tests.bench.sides import IMAGE, Side
 _number = itertools.count()
 _BYTES = 256 << 20
 _CONNECTIONS = 200
-# busybox's: 256 MiB to whoever connects, and a page to whoever asks.
-_SOURCE = ("nc", "-ll", "-p", "7000", "-e", "head", "-c", str(_BYTES), "/dev/zero")
+# busybox's: 256 MiB to whoever connects, in large pieces, lest they be what is measured; and a page to whoever asks.
+_SOURCE = ("nc", "-ll", "-p", "7000", "-e", "dd", "if=/dev/zero", "bs=1M", f"count={_BYTES >> 20}")
 _PAGES = ("sh", "-c", "echo hello > /tmp/index.html; exec httpd -f -p 7000 -h /tmp")
 
 
