@@ -41,10 +41,24 @@ class Bundle:
 
     def complete(self) -> None:
         """Add what the specification leaves to the runtime."""
+        self._make_sources_absolute()
         linux = self.spec["linux"] = dict(self.spec.get("linux") or {})
         add_user_namespace(linux, self.spec.get("process") or {})
         for name in Sets((self.spec.get("process") or {}).get("capabilities")).unknown:
             log.warn(f"process.capabilities: unknown capability {name} is left out")
+
+    def _make_sources_absolute(self) -> None:
+        """What a bind mount names is below the bundle unless it begins at the root (config.md, "Mounts")."""
+        entries = []
+        for entry in self.spec.get("mounts") or ():
+            source = entry.get("source") or ""
+            binds = entry.get("type") == "bind" or not {"bind", "rbind"}.isdisjoint(
+                entry.get("options") or ()
+            )
+            if binds and not source.startswith("/"):
+                entry = {**entry, "source": os.path.join(self.path, source)}
+            entries.append(entry)
+        self.spec["mounts"] = entries
 
 
 def add_user_namespace(linux: dict[str, Any], process: dict[str, Any]) -> None:

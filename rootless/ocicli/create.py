@@ -26,8 +26,7 @@ def run(settings: Given, given: Given) -> int:
     make = Creation(settings, given)
     if make.terminal and not given.text("console-socket"):
         raise Usage("cannot allocate a terminal without somebody to take it: use --console-socket")
-    make.create(gate=True)
-    make.finish()
+    make.finish(make.create(gate=True).pid)
     return 0
 
 
@@ -102,12 +101,12 @@ class Creation:
             send_console(self.given.text("console-socket"), launch.console)
             os.close(launch.console)
             launch.console = -1
-        self._write()
+        self.write()
         return launch
 
-    def _write(self) -> None:
-        assert self.plan is not None
-        group = self.plan.cgroup
+    def write(self) -> None:
+        """Write the record of a container whose init is there."""
+        group = self.plan.cgroup if self.plan is not None else None
         data = self.record.data
         data.update(
             ociVersion=self.spec["ociVersion"],
@@ -121,12 +120,11 @@ class Creation:
         )
         self.record.write()
 
-    def finish(self) -> None:
+    def finish(self, pid: int) -> None:
         """Tell the caller who init is."""
-        assert self.launch is not None
         path = self.given.text("pid-file")
         if path:
-            write_atomic(path, str(self.launch.pid).encode(), 0o644)
+            write_atomic(path, str(pid).encode(), 0o644)
 
 
 def listen(folder: str) -> sockets.socket:

@@ -118,7 +118,10 @@ def document(spec: dict[str, Any], given: Given) -> dict[str, Any]:
         process["user"] = _user(process.get("user") or {}, given)
     if given.texts("cap"):
         sets = dict(process.get("capabilities") or {})
-        for kind in ("bounding", "effective", "permitted"):
+        kinds = ["bounding", "effective", "permitted"]
+        if (process.get("user") or {}).get("uid"):
+            kinds += ["inheritable", "ambient"]  # or execve would take them from who is not root
+        for kind in kinds:
             held = sets.get(kind) or []
             sets[kind] = [*held, *(name for name in given.texts("cap") if name not in held)]
         process["capabilities"] = sets

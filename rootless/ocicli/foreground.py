@@ -33,7 +33,7 @@ def run(settings: Given, given: Given) -> int:
         pid = launch.pid
         if not detach:
             forward_signals(pid)
-        make.finish()
+        make.finish(pid)
         ready = None
         if record.data.get("notify"):
             from rootless.ocicli import notify
@@ -56,6 +56,23 @@ def run(settings: Given, given: Given) -> int:
     if not given.switch("keep"):
         forget(record)
     return code
+
+
+def follow(pid: int) -> int:
+    """Wait for the end of a process that need not be our child, passing signals on; 0, for its status is not ours."""
+    fd = os.pidfd_open(pid)
+    forward_signals(pid)
+    try:
+        return wait(pid, -1)
+    except ChildProcessError:
+        import select
+
+        poll = select.poll()
+        poll.register(fd, select.POLLIN)
+        poll.poll()
+        return 0
+    finally:
+        os.close(fd)
 
 
 def wait(pid: int, console: int) -> int:

@@ -46,8 +46,6 @@ def kill_all(record: records.Record, number: int) -> None:
     """Send a signal to every process; no error where there is none left."""
     from rootless.ocicli.members import members
 
-    if not record.is_alive() and not record.data.get("cgroup"):
-        return
     for pid in members(record):
         try:
             os.kill(pid, number)

@@ -63,6 +63,8 @@ def _run(settings: Given) -> int:
         os.write(1, overview().encode())
         return 0
     _check(settings)
+    if log_target(settings.text("log"))[0] == "":
+        raise Usage(f"--log {settings.text('log')}: neither a file nor file:, syslog: or journald:")
     name, *rest = settings.words
     command = COMMANDS.get(name)
     if command is None:
@@ -132,8 +134,14 @@ def record(settings: Given, level: str, message: str) -> None:
     else:
         line = f'time="{stamp}" level={level} msg={_quoted(message)}'
     path = settings.text("log")
+    kind, path = log_target(path)
     if not path:
         _say(f"{line}\n")
+        return
+    if kind != "file":
+        from rootless.ocicli.logging import send
+
+        send(kind, path, level, message)
         return
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -142,6 +150,14 @@ def record(settings: Given, level: str, message: str) -> None:
         return
     os.write(fd, f"{line}\n".encode("utf-8", "surrogateescape"))
     os.close(fd)
+
+
+def log_target(text: str) -> tuple[str, str]:
+    """--log as (file, syslog or journald; the path or the name to use there), as crun writes them."""
+    kind, colon, rest = text.partition(":")
+    if not colon or "/" in kind:
+        return "file", text
+    return (kind, rest) if kind in ("file", "syslog", "journald") else ("", "")
 
 
 def _quoted(text: str) -> str:

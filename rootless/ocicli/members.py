@@ -12,4 +12,6 @@ def members(record: records.Record) -> list[int]:
     path = record.data.get("cgroup")
     if path:
         return Cgroup(path).pids()
+    if not record.is_alive():
+        return []  # its pid namespace has gone with it
     return in_pid_namespace(record.pid, f"container {record.identity}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from rootless import quickjson as json
-from rootless.errors import InvalidState, RootlessError, Usage
+from rootless.errors import RootlessError, Usage
 from rootless.files import write_all
 from rootless.linux.idmap import find_trusted
 from rootless.ocicli import records
@@ -26,8 +26,6 @@ def run(settings: Given, given: Given) -> int:
     if shape not in ("table", "json"):
         raise Usage(f"invalid format option: {shape}")
     record = records.load(settings, given.words[0])
-    if record.status() == records.STOPPED:
-        raise InvalidState(f"container `{record.identity}` is not running")
     pids = sorted(members(record))
     if shape == "json":
         write_all(1, (json.dumps(pids, separators=(",", ":")) + "\n").encode())

@@ -39,15 +39,15 @@ def state_document(
 
 def run(spec: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
     """Call the hooks of one moment in their order; raises SetupError for the first that fails."""
-    for hook in (spec.get("hooks") or {}).get(moment) or []:
-        _call(hook, moment, state)
+    for index, hook in enumerate((spec.get("hooks") or {}).get(moment) or []):
+        _call(hook, f"error running {moment} hook #{index}: ", state)
 
 
 def run_leniently(spec: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
     """Call them all, and only warn of those that fail: poststart and poststop."""
-    for hook in (spec.get("hooks") or {}).get(moment) or []:
+    for index, hook in enumerate((spec.get("hooks") or {}).get(moment) or []):
         try:
-            _call(hook, moment, state)
+            _call(hook, f"error running {moment} hook #{index}: ", state)
         except SetupError as error:
             log.warn(error.message)
 
@@ -57,7 +57,7 @@ def has(spec: dict[str, Any], *moments: str) -> bool:
     return any(hooks.get(moment) for moment in moments)
 
 
-def _call(hook: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
+def _call(hook: dict[str, Any], which: str, state: dict[str, Any]) -> None:
     path: str = hook["path"]
     environment = dict(entry.partition("=")[::2] for entry in hook.get("env") or [])
     data = json.dumps(state).encode()
@@ -79,7 +79,7 @@ def _call(hook: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
         os.close(input_write)
         os.close(error_read)
         raise SetupError(
-            f"{moment} hook {path}: {os.strerror(error.errno or 0).lower()}", stage="hooks"
+            f"{which}{path}: {os.strerror(error.errno or 0).lower()}", stage="hooks"
         ) from error
     finally:
         os.close(input_read)
@@ -102,11 +102,11 @@ def _call(hook: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
     words = " ".join(said.decode("utf-8", "replace").split())
     if status is None:
         raise SetupError(
-            f"{moment} hook {path}: did not end within {hook['timeout']} seconds", stage="hooks"
+            f"{which}{path}: did not end within {hook['timeout']} seconds", stage="hooks"
         )
     if status:
         raise SetupError(
-            f"{moment} hook {path}: exit status {status}{': ' + words if words else ''}",
+            f"{which}{path}: exit status {status}{': ' + words if words else ''}",
             stage="hooks",
         )
 
