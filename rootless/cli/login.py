@@ -121,7 +121,7 @@ def _ask(inv: Invocation, key: str, path: str, talking: Session) -> Credentials 
 def _check(talking: Session, key: str, credentials: Credentials) -> None:
     """Show the credentials to the registry."""
     from rootless.image import reference, registries
-    from rootless.image.registry import AuthError
+    from rootless.image.retry import AuthError
 
     host = key.partition("/")[0]
     table = talking.config.find(reference.Reference(host, key.partition("/")[2] or "x"))

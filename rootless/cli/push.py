@@ -57,6 +57,8 @@ def options_of(inv: Invocation) -> PushOptions:
         kind = config.text("engine", "compression_format")
         if kind == "gzip":
             kind = ""  # what is packed already is left as it is
+        elif kind == "zstd:chunked":
+            kind = "zstd"  # a setting for all engines of the host, which other engines read as well
     elif not inv.given("force-compression"):
         force = True
     return PushOptions(

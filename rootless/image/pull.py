@@ -15,12 +15,14 @@ from rootless import log
 from rootless.errors import NotFound, RegistryError, RootlessError, Usage
 from rootless.image import platform as platforms
 from rootless.image import policy, reference, registries
+from rootless.image.blobstream import BlobStream
 from rootless.image.intake import IncomingLayer, Intake
 from rootless.image.parallel import run_all
 from rootless.image.platform import Platform
 from rootless.image.reference import Reference
 from rootless.image.registries import Endpoint
-from rootless.image.registry import BlobStream, NotThere, Registry
+from rootless.image.registry import Registry
+from rootless.image.retry import NotThere
 from rootless.image.session import Access, Progress, Reporter, Session
 from rootless.image.store import Image, ImageStore, ImageUnknown
 from rootless.oci.document import CONFIG_MAX_BYTES

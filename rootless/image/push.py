@@ -26,6 +26,11 @@ from rootless.oci.manifest import Manifest
 from rootless.storage.unpack import Helper
 
 _SENDERS = 4
+_OF_PACKING = (
+    "io.github.containers.zstd-chunked.",
+    "containerd.io/snapshot/stargz/",
+    "io.containers.estargz.",
+)
 _MOUNT_SOURCES = 4
 FORMATS = {"oci": documents.OCI_MANIFEST, "v2s2": documents.DOCKER_MANIFEST}
 _LAYER_TYPES = {
@@ -425,8 +430,14 @@ def _converted(layer: dict[str, Any], was: dict[str, Any], media_type: str) -> d
         return layer
     kind = _LAYER_TYPES[media_type, layer["packing"]]
     document = {"mediaType": kind, "digest": layer["digest"], "size": layer["size"]}
-    if was.get("annotations") and media_type == documents.OCI_MANIFEST:
-        document["annotations"] = was["annotations"]
+    annotations = was.get("annotations") or {}
+    if layer["digest"] != was["digest"]:
+        # Offsets and checksums of the former packing: whoever fetched by them would fail.
+        annotations = {
+            key: value for key, value in annotations.items() if not key.startswith(_OF_PACKING)
+        }
+    if annotations and media_type == documents.OCI_MANIFEST:
+        document["annotations"] = annotations
     return document
 
 

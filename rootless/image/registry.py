@@ -1,21 +1,20 @@
 """A client of the distribution-spec 1.1: manifests, blobs, uploads, tags, referrers, search.
 
-Tokens follow docker's token and OAuth2 specifications. Everything a registry sends is checked against the digest or the
+Everything a registry sends is checked against the digest or the
 size that was asked for, and every wait has an end.
 """
 
 from __future__ import annotations
 
-import io
-import threading
-import time
-from urllib.parse import quote, urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urlsplit
 
-from rootless import log
 from rootless import quickjson as json
 from rootless.errors import RegistryError
-from rootless.image.auth import Credentials
-from rootless.image.transport import ConnectionFailed, Response, Transport
+from rootless.image.blobstream import BlobStream
+from rootless.image.connection import LISTING_MAX_BYTES, printable
+from rootless.image.retry import NotThere
+from rootless.image.transport import Response
+from rootless.image.uploads import Uploads
 from rootless.oci.digest import hasher, is_digest
 from rootless.oci.document import MANIFEST_MAX_BYTES, BadDocument, parse_object
 from rootless.oci.manifest import (
@@ -29,100 +28,10 @@ from rootless.oci.manifest import (
 )
 
 ACCEPT_MANIFESTS = ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))
-_ERROR_MAX_BYTES = 64 << 10
-_LISTING_MAX_BYTES = 16 << 20
-_TOKEN_MAX_BYTES = 1 << 20
-_TOKEN_DEFAULT_S = 60
-_PAGES_MAX = 1000
-# Longer than this nobody waits at a prompt; the registry's own words are shown instead.
-_RETRY_AFTER_MAX_S = 60.0
-_BACK_OFF_MAX_S = 30.0
-_CHUNK_BYTES = 64 << 20
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import IO, Any, TypeVar
-
-    from rootless.image.transport import Body
-
-    T = TypeVar("T")
-
-
-class AuthError(RegistryError):
-    """The registry does not accept the credentials, or wants some."""
-
-
-class NotThere(RegistryError):
-    """The registry has no such manifest, blob or repository."""
-
-
-class Retry:
-    """How often and how soon to try again; shared by everything that one command fetches."""
-
-    def __init__(
-        self,
-        count: int = 3,
-        delay_s: float | None = None,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self.count = count
-        self.delay_s = delay_s
-        self._sleep = sleep
-
-    def pause(self, attempt: int, error: RegistryError) -> bool:
-        """Wait before the next attempt; False where there shall be none."""
-        if attempt >= self.count or not is_transient(error):
-            return False
-        wait = getattr(error, "retry_after_s", None)
-        if wait is None and self.delay_s is not None:
-            wait = self.delay_s
-        elif wait is None:
-            import random
-
-            # Jitter keeps many clients of one fallen registry from coming back in step.
-            wait = min(_BACK_OFF_MAX_S, 0.5 * 2**attempt) * random.uniform(0.75, 1.25)
-        log.info(f"{error}; trying again in {wait:.1f} s")
-        self._sleep(wait)
-        return True
-
-    def run(self, action: Callable[[], T]) -> T:
-        attempt = 0
-        while True:
-            try:
-                return action()
-            except RegistryError as error:
-                if not self.pause(attempt, error):
-                    raise
-                attempt += 1
-
-
-class Overloaded(RegistryError):
-    """429 or a 5xx: the registry may do it later."""
-
-    def __init__(
-        self, message: str, *, code: str = "", hint: str = "", retry_after_s: float | None = None
-    ) -> None:
-        super().__init__(message, code=code, hint=hint)
-        self.retry_after_s = retry_after_s
-
-
-def is_transient(error: RegistryError) -> bool:
-    if isinstance(error, ConnectionFailed):
-        return not error.permanent
-    if isinstance(error, Overloaded):
-        return error.retry_after_s is None or error.retry_after_s <= _RETRY_AFTER_MAX_S
-    return False
-
-
-class Challenge:
-    """One challenge of a WWW-Authenticate header."""
-
-    __slots__ = ("parameters", "scheme")
-
-    def __init__(self, scheme: str, parameters: dict[str, str]) -> None:
-        self.scheme = scheme
-        self.parameters = parameters
+    from typing import Any
 
 
 class SearchResult:
@@ -140,29 +49,8 @@ class SearchResult:
         self.automated = automated
 
 
-class Registry:
+class Registry(Uploads):
     """One registry host; safe to share between threads."""
-
-    def __init__(
-        self,
-        host: str,
-        transport: Transport,
-        *,
-        insecure: bool = False,
-        credentials: Callable[[str], Credentials | None] | Credentials | None = None,
-        retry: Retry | None = None,
-    ) -> None:
-        self.host = host
-        self.insecure = insecure
-        self.retry = retry or Retry()
-        self._transport = transport
-        self._credentials = credentials
-        self._address = "registry-1.docker.io" if host == "docker.io" else host
-        self._base = "" if insecure else f"https://{self._address}"
-        self._challenges: list[Challenge] = []
-        self._tokens: dict[tuple[str, ...], tuple[str, float]] = {}
-        self._lock = threading.Lock()
-        self._token_lock = threading.Lock()
 
     # -- what pull needs
 
@@ -293,7 +181,7 @@ class Registry:
                 if response.status == 200:
                     return _v1_results(
                         parse_object(
-                            response.read(_LISTING_MAX_BYTES), what, max_bytes=_LISTING_MAX_BYTES
+                            response.read(LISTING_MAX_BYTES), what, max_bytes=LISTING_MAX_BYTES
                         )
                     )
         except BadDocument:
@@ -308,68 +196,6 @@ class Registry:
             return self.manifest_digest(repository, digest) == digest
         except NotThere:
             return False
-
-    def has_blob(self, repository: str, digest: str) -> bool:
-        path, what = (
-            f"/v2/{repository}/blobs/{digest}",
-            f"{self.host}/{repository}: looking for blob {digest}",
-        )
-        try:
-            self.retry.run(
-                lambda: self._call("HEAD", path, (repository,), "pull,push", what)
-            ).close()
-        except NotThere:
-            return False
-        return True
-
-    def mount_blob(self, repository: str, digest: str, source: str) -> bool:
-        """Ask for a blob of another repository of this registry; False leaves nothing behind."""
-        path = f"/v2/{repository}/blobs/uploads/?{urlencode({'mount': digest, 'from': source})}"
-        what = f"{self.host}/{repository}: mounting blob {digest} from {source}"
-        try:
-            response = self._call("POST", path, (repository,), "pull,push", what, also_pull=source)
-        except RegistryError as error:
-            if isinstance(error, (AuthError, NotThere)) or not is_transient(error):
-                return False
-            raise
-        with response:
-            if response.status == 201:
-                return True
-            location = urljoin(response.url, response.header("Location"))
-        # 202 opened an upload in place of the mount; another follows when the blob is sent.
-        if location:
-            try:
-                self._call("DELETE", location, (repository,), "pull,push", what).close()
-            except RegistryError:
-                pass
-        return False
-
-    def upload_blob(
-        self,
-        repository: str,
-        digest: str,
-        source: IO[bytes],
-        size: int,
-        sent: Callable[[int], None] | None = None,
-    ) -> None:
-        """Send a blob: in one piece, and after a broken connection in chunks that can be taken up again."""
-        what = f"{self.host}/{repository}: uploading blob {digest}"
-        start = source.tell()
-        attempt = 0
-        while True:
-            source.seek(start)
-            try:
-                if attempt == 0:
-                    self._upload_whole(repository, digest, source, size, what, sent)
-                else:
-                    self._upload_chunks(repository, digest, source, start, size, what, sent)
-                return
-            except RegistryError as error:
-                # Some proxies refuse a large body outright; chunks get past them.
-                chunks_may_do = attempt == 0 and error.code in ("SIZE_INVALID", "413")
-                if not chunks_may_do and not self.retry.pause(attempt, error):
-                    raise
-                attempt += 1
 
     def push_manifest(
         self, repository: str, tag_or_digest: str, data: bytes, media_type: str
@@ -402,87 +228,6 @@ class Registry:
             "pull,push,delete",
             what,
         ).close()
-
-    def _upload_whole(
-        self,
-        repository: str,
-        digest: str,
-        source: IO[bytes],
-        size: int,
-        what: str,
-        tell: Callable[[int], None] | None,
-    ) -> None:
-        location, _ = self._start_upload(repository, what)
-        url = _with_query(location, {"digest": digest})
-        headers = {"Content-Type": "application/octet-stream"}
-        self._call(
-            "PUT", url, (repository,), "pull,push", what, headers, source, size, sent=tell
-        ).close()
-
-    def _upload_chunks(
-        self,
-        repository: str,
-        digest: str,
-        source: IO[bytes],
-        start: int,
-        size: int,
-        what: str,
-        tell: Callable[[int], None] | None,
-    ) -> None:
-        location, chunk_min = self._start_upload(repository, what)
-        chunk = max(_CHUNK_BYTES, chunk_min)
-        sent = attempt = 0
-        while sent < size:
-            length = min(chunk, size - sent)
-            headers = {
-                "Content-Type": "application/octet-stream",
-                "Content-Range": f"{sent}-{sent + length - 1}",
-            }
-            source.seek(start + sent)
-            try:
-                with self._call(
-                    "PATCH",
-                    location,
-                    (repository,),
-                    "pull,push",
-                    what,
-                    headers,
-                    source,
-                    length,
-                    sent=tell,
-                ) as response:
-                    location = urljoin(response.url, response.header("Location", location))
-                    sent += length
-            except RegistryError as error:
-                out_of_step = error.code in ("416", "RANGE_INVALID", "BLOB_UPLOAD_INVALID")
-                if not (out_of_step and attempt < self.retry.count) and not self.retry.pause(
-                    attempt, error
-                ):
-                    raise
-                attempt += 1
-                location, sent = self._upload_state(location, repository, what)
-        url = _with_query(location, {"digest": digest})
-        self._call("PUT", url, (repository,), "pull,push", what, {}, b"").close()
-
-    def _start_upload(self, repository: str, what: str) -> tuple[str, int]:
-        with self._call(
-            "POST", f"/v2/{repository}/blobs/uploads/", (repository,), "pull,push", what
-        ) as response:
-            location = response.header("Location")
-            minimum = response.header("OCI-Chunk-Min-Length")
-            if response.status != 202 or not location:
-                raise RegistryError(
-                    f"{what}: the registry opened no upload (status {response.status})"
-                )
-            known = minimum.isdigit() and len(minimum) < 12
-            return urljoin(response.url, location), int(minimum) if known else 0
-
-    def _upload_state(self, location: str, repository: str, what: str) -> tuple[str, int]:
-        with self._call("GET", location, (repository,), "pull,push", what) as response:
-            _, _, last = response.header("Range").rpartition("-")
-            location = urljoin(response.url, response.header("Location", location))
-        # "0-0" is how registries write both nothing and one byte; sending that byte again is refused with 416.
-        return location, int(last) + 1 if last.isdigit() and last != "0" else 0
 
     def _add_to_fallback_index(
         self, repository: str, raw: dict[str, Any], data: bytes, media_type: str
@@ -524,8 +269,6 @@ class Registry:
             "GET", f"/v2/{repository}/blobs/{digest}", (repository,), "pull", what, headers
         )
 
-    # -- one request, with what it takes to be let in
-
     def _manifest_bytes(self, repository: str, tag_or_digest: str) -> tuple[bytes, str, str]:
         path = f"/v2/{repository}/manifests/{tag_or_digest}"
         what = "reading manifest " + f"{tag_or_digest} in {self.host}/{repository}"
@@ -535,431 +278,9 @@ class Registry:
             data = response.read(MANIFEST_MAX_BYTES)
             return data, response.header("Content-Type"), response.header("Docker-Content-Digest")
 
-    def _pages(
-        self, path: str, repositories: tuple[str, ...], actions: str, what: str
-    ) -> Iterator[dict[str, Any]]:
-        url = path
-        for _ in range(_PAGES_MAX):
-            with self._page(url, repositories, actions, what) as response:
-                document = parse_object(
-                    response.read(_LISTING_MAX_BYTES), what, max_bytes=_LISTING_MAX_BYTES
-                )
-                link = response.header("Link")
-                here = response.url
-            yield document
-            target, _, parameters = link.partition(">")
-            if not target.startswith("<") or 'rel="next"' not in parameters.replace(
-                "rel=next", 'rel="next"'
-            ):
-                return
-            url = urljoin(here, target[1:])
-            if urlsplit(url).netloc != urlsplit(here).netloc:
-                raise RegistryError(f"{what}: the next page is on another host")
-
-    def _page(self, url: str, repositories: tuple[str, ...], actions: str, what: str) -> Response:
-        return self.retry.run(lambda: self._call("GET", url, repositories, actions, what))
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        repositories: tuple[str, ...],
-        actions: str,
-        what: str,
-        headers: dict[str, str] | None = None,
-        body: Body = None,
-        length: int | None = None,
-        *,
-        also_pull: str = "",
-        sent: Callable[[int], None] | None = None,
-    ) -> Response:
-        """Send a request with authorisation; raise for every status that is not a success."""
-        self._find_base()
-        url = path if "://" in path else self._base + path
-        scopes = tuple(f"repository:{name}:{actions}" for name in repositories)
-        if also_pull:
-            scopes += (f"repository:{also_pull}:pull",)
-        # An upload's location may be on a host of the registry's choice: our credentials stay at home.
-        at_home = urlsplit(url)[:2] == urlsplit(self._base)[:2]
-        position = body.tell() if body is not None and not isinstance(body, bytes) else 0
-        wanted_scopes, response = scopes, None
-        for attempt in (0, 1, 2):
-            secrets = self._authorization(wanted_scopes) if at_home else {}
-            if position and body is not None and not isinstance(body, bytes):
-                body.seek(position)
-            response = self._transport.request(
-                method,
-                url,
-                headers=headers,
-                secrets=secrets,
-                body=body,
-                length=length,
-                insecure=self.insecure,
-                cert_host=self.host,
-                sent=sent,
-            )
-            if response.status != 401 or not at_home or attempt == 2:
-                break
-            if urlsplit(response.url)[:2] != urlsplit(self._base)[:2]:
-                break  # a host that we were redirected to has no claim to our credentials
-            challenges = [
-                one
-                for text in response.headers("WWW-Authenticate")
-                for one in parse_challenges(text)
-            ]
-            usable = [one for one in challenges if one.scheme in ("bearer", "basic")]
-            if not usable or (attempt == 1 and not self._may_help(usable, wanted_scopes)):
-                break
-            response.abort() if response.length else response.close()
-            with self._lock:
-                self._challenges = usable
-                if attempt:
-                    self._tokens.clear()
-            asked = next(
-                (one.parameters.get("scope", "") for one in usable if one.scheme == "bearer"), ""
-            )
-            wanted_scopes = (
-                tuple(dict.fromkeys((*scopes, *asked.split()))) if not scopes or attempt else scopes
-            )
-            if body is not None and not isinstance(body, bytes):
-                body.seek(position)
-        assert response is not None
-        if response.status in (200, 201, 202, 204, 206):
-            return response
-        raise self._refusal(response, what)
-
-    def _may_help(self, challenges: list[Challenge], scopes: tuple[str, ...]) -> bool:
-        """Tell whether a second 401 can be mended: a token may have expired, or lack a scope that is now named."""
-        for one in challenges:
-            if one.scheme == "bearer" and one.parameters.get("error") in (
-                "invalid_token",
-                "insufficient_scope",
-                None,
-            ):
-                return bool(self._tokens) or any(
-                    s not in scopes for s in one.parameters.get("scope", "").split()
-                )
-        return False
-
-    def _find_base(self) -> None:
-        """Find out whether an insecure registry speaks TLS: it may, and then it shall."""
-        with self._lock:
-            if self._base:
-                return
-            base = f"https://{self._address}"
-            try:
-                self._knock(base)
-            except ConnectionFailed as secure_error:
-                base = f"http://{self._address}"
-                try:
-                    self._knock(base)
-                except ConnectionFailed:
-                    raise secure_error from None
-            self._base = base
-
-    def _knock(self, base: str) -> None:
-        with self._transport.request(
-            "GET", f"{base}/v2/", insecure=True, cert_host=self.host
-        ) as response:
-            # Read, so that the connection is kept for what follows.
-            if response.length is not None and response.length <= _ERROR_MAX_BYTES:
-                response.read(_ERROR_MAX_BYTES)
-
-    def _authorization(self, scopes: tuple[str, ...]) -> dict[str, str]:
-        with self._lock:
-            challenges = self._challenges
-        bearer = next((one for one in challenges if one.scheme == "bearer"), None)
-        if bearer is not None:
-            token = self._token(bearer, scopes)
-            return {"Authorization": f"Bearer {token}"}
-        if challenges:
-            credentials = self._credentials_for(scopes)
-            if credentials is not None and credentials.username:
-                return {"Authorization": f"Basic {credentials.basic()}"}
-        return {}
-
-    def _credentials_for(self, scopes: tuple[str, ...]) -> Credentials | None:
-        if self._credentials is None or isinstance(self._credentials, Credentials):
-            return self._credentials
-        repository = scopes[0].split(":")[1] if scopes else ""
-        return self._credentials(f"{self.host}/{repository}" if repository else self.host)
-
-    def _token(self, challenge: Challenge, scopes: tuple[str, ...]) -> str:
-        realm, service = (
-            challenge.parameters.get("realm", ""),
-            challenge.parameters.get("service", ""),
-        )
-        key = (realm, service, *scopes)
-        with self._token_lock:  # several layers start at once and need one token
-            known = self._tokens.get(key)
-            if known is not None and known[1] > time.monotonic():
-                return known[0]
-            token, lifetime_s = self._fetch_token(realm, service, scopes)
-            # Used for nine tenths of its life, so that it does not run out on the way.
-            self._tokens[key] = (token, time.monotonic() + lifetime_s * 0.9)
-            return token
-
-    def _fetch_token(self, realm: str, service: str, scopes: tuple[str, ...]) -> tuple[str, float]:
-        what = f"{self.host}: asking {realm.partition('?')[0][:200]} for a token"
-        if not realm:
-            raise AuthError(f"{self.host}: its challenge names no realm", code="UNAUTHORIZED")
-        credentials = self._credentials_for(scopes)
-        if credentials is not None and credentials.identity_token:
-            form = {
-                "grant_type": "refresh_token",
-                "refresh_token": credentials.identity_token,
-                "service": service,
-                "scope": " ".join(scopes),
-                "client_id": "rootless",
-            }
-            response = self._transport.request(
-                "POST",
-                realm,
-                secrets={"Content-Type": "application/x-www-form-urlencoded"},
-                body=urlencode(form).encode(),
-                insecure=self.insecure,
-            )
-        else:
-            query = [("service", service)] if service else []
-            query += [("scope", scope) for scope in scopes]
-            secrets = {}
-            if credentials is not None and credentials.username:
-                query.insert(0, ("account", credentials.username))
-                secrets["Authorization"] = f"Basic {credentials.basic()}"
-            response = self._transport.request(
-                "GET",
-                _with_query(realm, dict(query), query),
-                secrets=secrets,
-                insecure=self.insecure,
-            )
-        with response:
-            if response.status != 200:
-                raise self._refusal(response, what)
-            answer = parse_object(response.read(_TOKEN_MAX_BYTES), what, max_bytes=_TOKEN_MAX_BYTES)
-        token = answer.get("token") or answer.get("access_token")
-        if not isinstance(token, str) or not token.isascii() or not token.isprintable():
-            raise AuthError(f"{what}: the answer holds none", code="UNAUTHORIZED")
-        lifetime = answer.get("expires_in")
-        return token, float(lifetime) if isinstance(
-            lifetime, (int, float)
-        ) and lifetime > 0 else _TOKEN_DEFAULT_S
-
-    def _refusal(self, response: Response, what: str) -> RegistryError:
-        status = response.status
-        code, message = str(status), ""
-        try:
-            data = response.read(_ERROR_MAX_BYTES)
-            first = (json.loads(data).get("errors") or [{}])[0]
-            code, message = str(first.get("code") or code), str(first.get("message") or "")
-        except (RegistryError, ValueError, AttributeError, LookupError, TypeError, RecursionError):
-            response.abort()
-        message = printable(message)
-        if status == 429:
-            return Overloaded(
-                f"{what}: too many requests: {message or 'the registry limits how much you may pull'}",
-                code=code or "TOOMANYREQUESTS",
-                hint=f"wait, or `rootless login {self.host}` for a higher limit",
-                retry_after_s=retry_after(response.header("Retry-After")),
-            )
-        if status in (401, 403):
-            known = (
-                "authentication required"
-                if status == 401
-                else "requested access to the resource is denied"
-            )
-            return AuthError(
-                f"{what}: {message or known}", code=code, hint=f"`rootless login {self.host}`"
-            )
-        if status == 404:
-            return NotThere(f"{what}: {message or 'not found'}", code=code)
-        if status in (408, 500, 502, 503, 504):
-            return Overloaded(
-                f"{what}: the registry answered {status}{': ' + message if message else ''}",
-                code=code,
-                retry_after_s=retry_after(response.header("Retry-After")),
-            )
-        if 300 <= status < 400:
-            message = message or "a redirect without an address"
-        return RegistryError(
-            f"{what}: the registry answered {status}{': ' + message if message else ''}", code=code
-        )
-
-
-class BlobStream(io.RawIOBase):
-    """A blob's bytes as they come in, no more than its descriptor promises; broken connections are mended inside."""
-
-    def __init__(
-        self, registry: Registry, repository: str, descriptor: Descriptor, offset: int = 0
-    ) -> None:
-        super().__init__()
-        self._registry = registry
-        self._repository = repository
-        self._descriptor = descriptor
-        self._position = offset
-        self._attempt = 0
-        self._cancelled = False
-        self._what = f"{registry.host}/{repository}: blob {descriptor.digest}"
-        self._urls = [""] + (descriptor.urls if descriptor.is_foreign else [])
-        self._response: Response | None = None
-        self._response = self._open_with_retries()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        while True:
-            try:
-                if self._response is None:
-                    self._response = self._open()
-                count = self._response.readinto(view)
-                if not count and self._position < self._descriptor.size:
-                    raise ConnectionFailed(
-                        f"{self._what}: ends after {self._position} of {self._descriptor.size} bytes"
-                    )
-                break
-            except RegistryError as error:
-                self._drop()
-                if self._cancelled or not self._registry.retry.pause(self._attempt, error):
-                    raise
-                self._attempt += 1
-        self._position += count
-        if self._position > self._descriptor.size:
-            self._drop()
-            raise RegistryError(
-                f"{self._what}: is longer than the {self._descriptor.size} bytes that the manifest says"
-            )
-        if count:
-            # Patience is for one bad stretch, not for the whole of a long download.
-            self._attempt = 0 if count > 1 << 16 else self._attempt
-        elif self._response is not None:
-            self._response.close()
-        return count
-
-    def close(self) -> None:
-        self._drop()
-        super().close()
-
-    def cancel(self) -> None:
-        """Make a reader in another thread fail at once."""
-        self._cancelled = True
-        response = self._response
-        if response is not None:
-            response.interrupt()
-
-    def _drop(self) -> None:
-        if self._response is not None:
-            self._response.abort()
-            self._response = None
-
-    def _open_with_retries(self) -> Response:
-        while True:
-            try:
-                return self._open()
-            except RegistryError as error:
-                if self._urls[1:] and isinstance(error, NotThere):
-                    del self._urls[0]
-                    continue
-                if not self._registry.retry.pause(self._attempt, error):
-                    raise
-                self._attempt += 1
-
-    def _open(self) -> Response:
-        headers = {"Range": f"bytes={self._position}-"} if self._position else {}
-        if self._urls[0]:
-            response = self._registry.foreign(self._urls[0], headers, self._what)
-        else:
-            response = self._registry.blob(
-                self._repository, self._descriptor.digest, headers, self._what
-            )
-        if response.status == 206:
-            unit, _, rest = response.header("Content-Range").partition(" ")
-            if unit != "bytes" or rest.partition("-")[0] != str(self._position):
-                response.abort()
-                raise RegistryError(
-                    f"{self._what}: the registry sent another part than the one asked for"
-                )
-            expected = self._descriptor.size - self._position
-        else:
-            expected = self._descriptor.size
-        if response.length is not None and response.length != expected:
-            response.abort()
-            raise RegistryError(
-                f"{self._what}: the registry has {response.length} bytes where the manifest says {expected}"
-            )
-        if response.status != 206 and self._position:
-            _skip(
-                response, self._position
-            )  # it cannot send a part, so the part that is here goes by once more
-        return response
-
-
-def parse_challenges(text: str) -> list[Challenge]:
-    """Parse one WWW-Authenticate header, which may hold several challenges (RFC 9110, 11.6.1)."""
-    found: list[Challenge] = []
-    position, length = 0, len(text)
-    while position < length:
-        if text[position] in ", \t":
-            position += 1
-            continue
-        start = position
-        while position < length and (
-            text[position].isalnum() or text[position] in "!#$%&'*+-.^_`|~"
-        ):
-            position += 1
-        word = text[start:position]
-        while position < length and text[position] in " \t":
-            position += 1
-        if not word:
-            position += 1
-        elif position < length and text[position] == "=" and found:
-            position += 1
-            while position < length and text[position] in " \t":
-                position += 1
-            value, position = _parameter_value(text, position)
-            found[-1].parameters.setdefault(word.lower(), value)
-        else:
-            found.append(Challenge(word.lower(), {}))
-    return found
-
-
-def _parameter_value(text: str, position: int) -> tuple[str, int]:
-    if text[position : position + 1] != '"':
-        end = position
-        while end < len(text) and text[end] not in ", \t":
-            end += 1
-        return text[position:end], end
-    value = ""
-    position += 1
-    while position < len(text) and text[position] != '"':
-        if text[position] == "\\":
-            position += 1
-        value += text[position : position + 1]
-        position += 1
-    return value, position + 1
-
-
-def retry_after(text: str) -> float | None:
-    """Read Retry-After: seconds or a date."""
-    if not text:
-        return None
-    if text.isascii() and text.isdigit() and len(text) < 8:
-        return float(text)
-    from email.utils import parsedate_to_datetime
-
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
-        return None
-
 
 def referrers_tag(digest: str) -> str:
     return digest.replace(":", "-", 1)[:128]
-
-
-def printable(text: str) -> str:
-    """Return a registry's words for a terminal: one line, bounded, without control characters."""
-    return "".join(char if char.isprintable() else " " for char in text[:500]).strip()
 
 
 def _v1_results(document: dict[str, Any]) -> list[SearchResult]:
@@ -979,14 +300,6 @@ def _v1_results(document: dict[str, Any]) -> list[SearchResult]:
     return found
 
 
-def _with_query(url: str, query: dict[str, str], pairs: list[tuple[str, str]] | None = None) -> str:
-    """Add parameters to a URL that may have some, which are left as they are: they may be signed."""
-    text = urlencode(pairs if pairs is not None else query, quote_via=quote)
-    if not text:
-        return url
-    return f"{url}{'&' if '?' in url else '?'}{text}"
-
-
 def _manifest_name(host: str, repository: str, tag_or_digest: str) -> str:
     return f"{host}/{repository}{'@' if ':' in tag_or_digest else ':'}{tag_or_digest}"
 
@@ -1001,12 +314,3 @@ def _verify(data: bytes | bytearray, digest: str) -> bool:
     checked = hasher(digest)
     checked.update(data)
     return checked.hexdigest() == digest.partition(":")[2]
-
-
-def _skip(response: Response, count: int) -> None:
-    buffer = memoryview(bytearray(1 << 16))
-    while count:
-        got = response.readinto(buffer[: min(count, len(buffer))])
-        if not got:
-            return
-        count -= got

@@ -8,7 +8,8 @@ from rootless.errors import Usage
 from rootless.image import auth, policy, registries
 from rootless.image.reference import Reference
 from rootless.image.registries import Endpoint, Registries
-from rootless.image.registry import Registry, Retry
+from rootless.image.registry import Registry
+from rootless.image.retry import Retry
 from rootless.image.transport import Transport
 
 TYPE_CHECKING = False

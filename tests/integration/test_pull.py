@@ -617,3 +617,33 @@ def test_interrupt_ends_a_stalled_pull(fresh: Engine, fake: FakeRegistry) -> Non
         process.kill()
         process.wait()
         release.set()
+
+
+def test_zstd_chunked_layers_are_zstd_layers(fresh: Engine, tmp_path: Path) -> None:
+    """Their index lies in skippable frames, which every reader of zstd passes over."""
+    from rootless.storage.compress import Deflater
+
+    data = images.layer([images.file("f", b"content")])
+    packer = Deflater("zstd", None)
+    packed = packer.compress(data) + packer.flush()
+    for frame in (b"table of contents", b"footer"):
+        packed += (0x184D2A50).to_bytes(4, "little") + len(frame).to_bytes(4, "little") + frame
+    layout = images.oci_layout(tmp_path / "layout", [data], "1", compress=False)
+    index = json.loads((layout / "index.json").read_text())
+    blobs = layout / "blobs/sha256"
+    manifest = json.loads((blobs / index["manifests"][0]["digest"][7:]).read_text())
+    (blobs / images.digest(packed)[7:]).write_bytes(packed)
+    manifest["layers"] = [
+        {
+            "mediaType": "application/vnd.oci.image.layer.v1.tar+zstd",
+            "digest": images.digest(packed),
+            "size": len(packed),
+            "annotations": {"io.github.containers.zstd-chunked.manifest-position": "1:2:3:1"},
+        }
+    ]
+    raw = json.dumps(manifest).encode()
+    (blobs / images.digest(raw)[7:]).write_bytes(raw)
+    index["manifests"][0].update(digest=images.digest(raw), size=len(raw))
+    (layout / "index.json").write_text(json.dumps(index))
+    identity = fresh.ok("pull", "-q", f"oci:{layout}:1")
+    assert fresh("image", "diff", identity).lines == ["A /f"]

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from rootless.errors import RegistryError, RootlessError
-from rootless.image import registry as module
+from rootless.image import challenge, retry
+from rootless.image import uploads as uploads_of_client
 from rootless.image.auth import Credentials
-from rootless.image.registry import AuthError, NotThere, Overloaded, Registry, Retry
+from rootless.image.registry import Registry
+from rootless.image.retry import AuthError, NotThere, Overloaded, Retry
 from rootless.image.transport import ConnectionFailed, Transport, is_exempt
 from rootless.oci.document import BadDocument
 from rootless.oci.manifest import Descriptor, Index, Manifest
@@ -250,15 +252,15 @@ def test_basic(fake: FakeRegistry, transport: Transport) -> None:
 
 
 def test_challenges() -> None:
-    found = module.parse_challenges(
+    found = challenge.parse_challenges(
         'Basic realm="a, b", Bearer realm="https://x/t",service="q\\"q",scope=s:t'
     )
     assert [(one.scheme, one.parameters) for one in found] == [
         ("basic", {"realm": "a, b"}),
         ("bearer", {"realm": "https://x/t", "service": 'q"q', "scope": "s:t"}),
     ]
-    assert module.parse_challenges("") == []
-    assert [one.scheme for one in module.parse_challenges("Negotiate")] == ["negotiate"]
+    assert challenge.parse_challenges("") == []
+    assert [one.scheme for one in challenge.parse_challenges("Negotiate")] == ["negotiate"]
 
 
 # Bad networks
@@ -345,10 +347,10 @@ def test_rate_limit_is_told(fake: FakeRegistry, transport: Transport) -> None:
 
 
 def test_retry_after_dates() -> None:
-    assert module.retry_after("12") == 12
-    assert module.retry_after("") is None
-    assert module.retry_after("soon") is None
-    assert module.retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
+    assert retry.retry_after("12") == 12
+    assert retry.retry_after("") is None
+    assert retry.retry_after("soon") is None
+    assert retry.retry_after("Wed, 21 Oct 2015 07:28:00 GMT") == 0
 
 
 def test_refused_connection_is_not_retried(transport: Transport) -> None:
@@ -760,7 +762,7 @@ class Uploads:
 def test_upload(
     fake: FakeRegistry, transport: Transport, failures: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_CHUNK_BYTES", 300_000)
+    monkeypatch.setattr(uploads_of_client, "_CHUNK_BYTES", 300_000)
     uploads = Uploads(fake)
     uploads.fail = failures
     client(fake, transport, retry=Retry(3, sleep=lambda _: None)).upload_blob(
