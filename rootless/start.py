@@ -54,11 +54,21 @@ def give_back_variables() -> None:
         environb[key.removeprefix(b"ROOTLESS_")] = environb.pop(key)
 
 
+def _is_writable_inside(owner: int) -> bool:
+    """Whether the interpreter's owner is an id that containers have: ours, but not host root's."""
+    user = posix.geteuid()
+    return owner == user and (user != 0 or b"_ROOTLESS_DATA" in posix.environ)
+
+
 def main(name: str = "rootless") -> NoReturn:
     """Run the command in sys.argv, of `rootless` or of `rootless-oci`, and exit with its code."""
     sys.argv[0] = name
     if sys.flags.no_site:
         sys.meta_path.append(LateSite)
+    if _is_writable_inside(posix.stat("/proc/self/exe").st_uid):
+        from rootless import sealed
+
+        sealed.enter(sys.argv[1:])
     give_back_variables()
 
     # Seldom, not never: the monitor lives on, and so may `logs --follow`.

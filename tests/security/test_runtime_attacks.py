@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import images
-from tests.support.engine import Engine
+from tests.support.engine import REPOSITORY, Engine
 
 pytestmark = pytest.mark.needs("userns", "overlay", "busybox")
 
@@ -48,6 +49,40 @@ def test_case_01_the_engine_is_not_run_from_inside(rootless: Engine, tmp_path: P
     for program in ("/proc/self/exe", "/bin/evil"):
         rootless.fails("exec", "c", program, code=126)
     assert digest(interpreter()) == before
+
+
+def test_case_01_interpreter_that_belongs_to_the_user(tmp_path: Path) -> None:
+    """A script whose interpreter is /proc/self/exe is run by ours. One in the user's home is the container's root's to
+    write to, if it is not a sealed copy."""
+    own = Engine()
+    try:
+        python = own.folder / "env/bin/python3"
+        python.parent.mkdir(parents=True)
+        shutil.copy(interpreter(), python)
+        base = Path(sys.base_prefix) / "bin"
+        (own.folder / "env/pyvenv.cfg").write_text(f"home = {base}\n")
+        evil = own.folder / "evil/x"
+        evil.parent.mkdir()
+        evil.write_text(
+            "#!/proc/self/exe\nimport os\nprint(os.readlink('/proc/self/exe'), flush=True)\n"
+            "fd = os.open('/proc/self/exe', os.O_RDONLY)\nos.set_inheritable(fd, True)\n"
+            "os.execv('/bin/sh', ['sh', '-c', f'echo pwned >> /proc/self/fd/{fd}; echo $LD_LIBRARY_PATH.'])\n"
+        )
+        evil.chmod(0o755)
+        enter = (
+            "import sys; sys.path.append(sys.argv.pop(1)); from rootless.start import main; main()"
+        )
+        own.program = [str(python), "-I", "-S", "-c", enter, str(REPOSITORY)]
+        before = digest(python)
+        volume = ("-v", f"{evil.parent}:/e:ro")
+        out = own.ok("run", "--rm", *NONE, *volume, "-e", "LD_LIBRARY_PATH", "host", "/e/x", env={"LD_LIBRARY_PATH": "/l"})  # fmt: skip
+        assert out.split() == ["/memfd:rootless", "(deleted)", "/l."]
+        own.ok("run", "-d", "--name", "c", *NONE, *volume, "host", "sleep", "1000")
+        assert own.ok("exec", "c", "/e/x").startswith("/memfd:rootless ")
+        assert digest(python) == before
+    finally:
+        own.clear()
+        own.close()
 
 
 def test_case_01_03_who_joins_shows_nothing_of_the_host(rootless: Engine, tmp_path: Path) -> None:
