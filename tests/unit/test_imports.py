@@ -86,3 +86,51 @@ def test_no_command_loads_typer_to_run(tmp_path: Path) -> None:
     for words in (["ps"], ["version"], ["rm", "nobody"], ["run", "--frobnicate"]):
         found = loaded(words, tmp_path)
         assert found and not found & {"typer", "click", "rich", "re", "typing", "argparse"}
+
+
+OCI_PROBE = PROBE.replace("rootless.__main__", "rootless.ocicli.main")
+#: What rootless-oci never loads: the engine, and what the standard library has of heavy modules.
+NOT_FOR_OCI = (
+    "rootless.container",
+    "rootless.image",
+    "rootless.storage",
+    "rootless.cli",
+    "rootless.state",
+    "slirp",
+)
+HEAVY = {"typer", "click", "rich", "re", "typing", "argparse", "socket", "json", "subprocess", "pathlib", "logging", "enum"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--version"],
+        ["--help"],
+        ["list"],
+        ["state", "nobody"],
+        ["features"],
+        ["delete", "--force", "nobody"],
+        ["kill", "nobody"],
+        ["run", "nobody"],
+        ["create", "--bundle", "/nonesuch", "nobody"],
+        ["start", "nobody"],
+        ["exec", "nobody", "true"],
+        ["ps", "nobody"],
+        ["update", "nobody"],
+        ["events", "nobody"],
+        ["pause", "nobody"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_the_oci_runtime_loads_nothing_of_the_engine(words: list[str], tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", OCI_PROBE, str(ROOT), *words],
+        env={"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path), "PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = set(result.stderr.rpartition("LOADED ")[2].split())
+    assert "rootless.ocicli.main" in found
+    assert sorted(name for name in found if name.startswith(NOT_FOR_OCI)) == []
+    assert found & HEAVY == set()

@@ -1,0 +1,155 @@
+"""rootless-oci: hooks at each of their moments, and what becomes of the container when one fails."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.oci import Runtime
+
+pytestmark = pytest.mark.needs("userns", "busybox")
+
+OUTSIDE = ("prestart", "createRuntime", "createContainer", "poststart", "poststop")
+MOMENTS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def _oci() -> Iterator[Runtime]:
+    runtime = Runtime()
+    yield runtime
+    runtime.close()
+
+
+@pytest.fixture
+def oci(_oci: Runtime) -> Iterator[Runtime]:
+    yield _oci
+    _oci.clear()
+
+
+def hook(script: str, **more: Any) -> dict[str, Any]:
+    return {"path": "/bin/sh", "args": ["sh", "-c", script], **more}
+
+
+def with_hooks(**hooks: list[dict[str, Any]]) -> Callable[[dict[str, Any]], object]:
+    def change(spec: dict[str, Any]) -> None:
+        spec["hooks"] = hooks
+        spec["annotations"] = {"org.example": "word"}
+
+    return change
+
+
+def test_each_moment_in_order_with_its_state(oci: Runtime) -> None:
+    said = oci.folder / "said"
+    said.unlink(missing_ok=True)
+    said.touch()
+    hooks = {
+        moment: [hook(f'(echo -n "{moment} "; cat; echo) >> {said}', env=["A=1", "PATH=/bin:/usr/bin"])]
+        for moment in MOMENTS if moment != "startContainer"
+    }  # fmt: skip
+    # Inside: with the container's own files.
+    hooks["startContainer"] = [hook('(echo -n "startContainer "; cat; echo) >> /shared/said')]
+
+    def change(spec: dict[str, Any]) -> None:
+        with_hooks(**hooks)(spec)
+        spec["mounts"].append({"destination": "/shared", "type": "bind", "source": str(oci.folder), "options": ["bind"]})  # fmt: skip
+
+    bundle = oci.bundle("sleep", "1000", change=change)
+    oci.quiet("create", "--bundle", str(bundle), "one")
+    state = oci.state("one")
+    assert [line.split()[0] for line in said.read_text().splitlines()] == list(MOMENTS[:3])
+    oci.quiet("start", "one")
+    oci("kill", "one", "KILL")
+    oci.wait_for("one", "stopped")
+    assert oci("delete", "one").code == 0
+    lines = [line.partition(" ") for line in said.read_text().splitlines()]
+    assert [line[0] for line in lines] == list(MOMENTS)
+    states = {line[0]: json.loads(line[2]) for line in lines}
+    assert {moment: one["status"] for moment, one in states.items()} == {
+        "prestart": "created",
+        "createRuntime": "created",
+        "createContainer": "creating",
+        "startContainer": "created",
+        "poststart": "running",
+        "poststop": "stopped",
+    }
+    for moment, one in states.items():
+        assert (one["id"], one["bundle"], one["ociVersion"]) == ("one", state["bundle"], "1.0.2")
+        assert one["annotations"] == {"org.example": "word"}
+        if moment != "poststop":
+            assert one["pid"] == state["pid"], moment
+
+
+@pytest.mark.parametrize("moment", ["prestart", "createRuntime", "createContainer"])
+def test_a_failing_hook_fails_create(oci: Runtime, moment: str) -> None:
+    hooks = [hook("true"), hook("echo no luck >&2; exit 7")]
+    bundle = oci.bundle("sleep", "1000", change=with_hooks(**{moment: hooks}))
+    result = oci("create", "--bundle", str(bundle), "one")
+    assert result.code == 1
+    assert f"error running {moment} hook #1: /bin/sh: exit status 7: no luck" in result.err
+    assert not (oci.root / "one").exists()
+
+
+def test_a_failing_start_hook_fails_start(oci: Runtime) -> None:
+    bundle = oci.bundle("sleep", "1000", change=with_hooks(startContainer=[hook("exit 3")]))
+    oci.quiet("create", "--bundle", str(bundle), "one")
+    result = oci("start", "one")
+    assert result.code == 1
+    assert "error running startContainer hook #0" in result.err
+    oci.wait_for("one", "stopped")
+
+
+@pytest.mark.parametrize("command", ["run", "start"])
+def test_a_failing_poststart_ends_the_container(oci: Runtime, command: str) -> None:
+    """The specification's way since 1.1, and runc's; crun goes on."""
+    bundle = oci.bundle("sleep", "1000", change=with_hooks(poststart=[hook("exit 3")]))
+    if command == "run":
+        result = oci("run", "--bundle", str(bundle), "one")
+        assert oci("state", "one").code == 1
+    else:
+        oci.quiet("create", "--bundle", str(bundle), "one")
+        result = oci("start", "one")
+        assert oci.state("one")["status"] == "stopped"
+    assert result.code == 1
+    assert "error running poststart hook #0" in result.err
+
+
+def test_a_failing_poststop_is_only_told(oci: Runtime) -> None:
+    said = oci.folder / "after"
+    hooks = [hook("exit 3"), hook(f"echo called > {said}")]
+    bundle = oci.bundle("true", change=with_hooks(poststop=hooks))
+    result = oci("run", "--bundle", str(bundle), "one")
+    assert result.code == 0
+    assert "error running poststop hook #0" in result.err
+    assert said.read_text() == "called\n"
+    assert oci("state", "one").code == 1
+
+
+def test_a_hook_that_takes_too_long(oci: Runtime) -> None:
+    bundle = oci.bundle(change=with_hooks(prestart=[hook("sleep 100", timeout=1)]))
+    result = oci("run", "--bundle", str(bundle), "one")
+    assert result.code == 1
+    assert "did not end within 1 seconds" in result.err
+
+
+def test_a_hook_that_is_not_there(oci: Runtime) -> None:
+    bundle = oci.bundle(change=with_hooks(prestart=[{"path": "/nonesuch"}]))
+    result = oci("run", "--bundle", str(bundle), "one")
+    assert result.code == 1
+    assert "/nonesuch: no such file or directory" in result.err
+    bundle = oci.bundle(change=with_hooks(prestart=[{"path": "relative"}]))
+    result = oci("run", "--bundle", str(bundle), "one")
+    assert 'hooks.prestart[0].path: "relative" is not an absolute path' in result.err
+
+
+def test_hooks_get_their_environment_and_arguments_alone(oci: Runtime) -> None:
+    said = oci.folder / "environment"
+    hooks = [hook(f'echo "$0 $1" > {said}; env >> {said}', env=["A=1"])]
+    hooks[0]["args"] += ["first", "second"]
+    bundle = oci.bundle(change=with_hooks(prestart=hooks))
+    assert oci("run", "--bundle", str(bundle), "one").code == 0
+    lines = said.read_text().splitlines()
+    assert lines[0] == "first second"
+    assert {line.partition("=")[0] for line in lines[1:]} <= {"A", "PWD", "SHLVL", "_", "OLDPWD"}
