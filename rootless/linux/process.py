@@ -50,6 +50,21 @@ def open_pidfd(pid: int, started: int) -> int:
     return fd
 
 
+def host_uid() -> int:
+    """This process's user as the host knows it: root of a user namespace (podman's) is the user who made it.
+
+    For one namespace below the host's; further down it is the id in the namespace above.
+    """
+    uid = os.geteuid()
+    if uid:
+        return uid
+    for line in read_file("/proc/self/uid_map").splitlines():
+        inside, outside, size = (int(word) for word in line.split())
+        if inside <= uid < inside + size:
+            return outside + uid - inside
+    return uid
+
+
 def boot_id() -> str:
     return read_file("/proc/sys/kernel/random/boot_id").decode().strip()
 

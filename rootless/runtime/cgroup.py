@@ -17,6 +17,7 @@ import os
 import time
 
 from rootless.errors import RootlessError, Usage
+from rootless.linux.process import host_uid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def delegated_controllers() -> list[str]:
 
 
 def _manager_folder() -> str:
-    uid = os.geteuid()
+    uid = host_uid()
     return f"{ROOT}/user.slice/user-{uid}.slice/user@{uid}.service" if uid else ROOT
 
 
@@ -413,7 +414,7 @@ def _choose(host: Host, name: str, mode: str, manager: str, parent: str, cgroups
         if scope.is_available():
             chosen = Plan("systemd", name)
             chosen.unit = name if name.endswith((".scope", ".slice")) else f"{name}.scope"
-            chosen.slice = parent or ("user.slice" if os.geteuid() else "machine.slice")
+            chosen.slice = parent or ("user.slice" if host_uid() else "machine.slice")
             return chosen
     return _by_folders(host, name, parent, explicit=manager == "cgroupfs")
 
@@ -431,7 +432,7 @@ def _split(host: Host, name: str) -> Plan:
         base = os.path.dirname(base)  # started again by the monitor of before
     if not base or not _is_ours(base):
         raise RootlessError(
-            f"--cgroups=split: {base or 'the cgroup of this process'} is not delegated to uid {os.geteuid()}",
+            f"--cgroups=split: {base or 'the cgroup of this process'} is not delegated to uid {host_uid()}",
             hint="start it from a unit with Delegate=yes",
         )
     chosen = Plan("split", name)
@@ -442,7 +443,7 @@ def _split(host: Host, name: str) -> Plan:
 def _by_folders(host: Host, name: str, parent: str, *, explicit: bool) -> Plan:
     if parent and not parent.endswith(".slice"):
         candidates = [ROOT + os.path.normpath("/" + parent.lstrip("/"))]
-    elif os.geteuid() == 0 and not host.batch:
+    elif host_uid() == 0 and not host.batch:
         candidates = [ROOT]
     elif host.batch and not explicit:
         candidates = [host.own]
@@ -454,16 +455,16 @@ def _by_folders(host: Host, name: str, parent: str, *, explicit: bool) -> Plan:
             chosen = Plan("cgroupfs", name)
             chosen.base = base
             return chosen
-        if base and parent and os.geteuid() == 0:
+        if base and parent and host_uid() == 0:
             chosen = Plan("cgroupfs", name)
             chosen.base = base
             return chosen
     if host.batch:
         return _none(name, f"this is a {host.batch} job, whose cgroup is not delegated to its user")
     if parent:
-        return _none(name, f"{candidates[0]} does not belong to uid {os.geteuid()}")
+        return _none(name, f"{candidates[0]} does not belong to uid {host_uid()}")
     return _none(
-        name, f"no systemd manager of uid {os.geteuid()} runs, and no cgroup is delegated to it"
+        name, f"no systemd manager of uid {host_uid()} runs, and no cgroup is delegated to it"
     )
 
 
@@ -500,7 +501,7 @@ def _check(chosen: Plan, wanted: list[Setting], available: list[str] | None) -> 
 
 def _missing(controller: str, label: str) -> RootlessError:
     return RootlessError(
-        f"cannot set {label}: the {controller} controller is not delegated to uid {os.geteuid()}",
+        f"cannot set {label}: the {controller} controller is not delegated to uid {host_uid()}",
         hint="ask for /etc/systemd/system/user@.service.d/delegate.conf with the two lines `[Service]` and "
         "`Delegate=cpu cpuset io memory pids`, then `systemctl daemon-reload`, and log in again",
     )

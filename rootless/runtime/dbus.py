@@ -13,6 +13,7 @@ import time
 
 from rootless.errors import RootlessError
 from rootless.linux import sockets as socket
+from rootless.linux.process import host_uid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ class Connection:
             )
             if peer not in (0, os.geteuid()):
                 raise PermissionError(1, f"{path} is served by uid {peer}")
-            identity = str(os.geteuid()).encode().hex()
+            identity = str(host_uid()).encode().hex()
             self._socket.sendall(f"\0AUTH EXTERNAL {identity}\r\nBEGIN\r\n".encode())
             line = self._read_line()
             if not line.startswith(b"OK "):

@@ -10,6 +10,7 @@ import os
 import time
 
 from rootless.errors import Conflict
+from rootless.linux.process import host_uid
 from rootless.runtime import dbus
 
 TYPE_CHECKING = False
@@ -44,13 +45,13 @@ def sockets(uid: int) -> list[tuple[str, bool]]:
 
 def is_available() -> bool:
     """Whether there is a socket of the manager's; whether it answers shows when it is called."""
-    return any(os.path.exists(path) for path, _ in sockets(os.geteuid()))
+    return any(os.path.exists(path) for path, _ in sockets(host_uid()))
 
 
 def connect() -> dbus.Connection:
     """Connect to the manager; OSError where none answers."""
     failure: OSError = FileNotFoundError(2, "no systemd manager of this user runs")
-    for path, is_bus in sockets(os.geteuid()):
+    for path, is_bus in sockets(host_uid()):
         try:
             connection = dbus.Connection(path, is_bus=is_bus)
         except OSError as error:
