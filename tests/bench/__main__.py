@@ -14,7 +14,7 @@ import statistics
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tests.bench import material, sides
+from tests.bench import material, runtimes, sides
 
 if TYPE_CHECKING:
     from tests.bench.containers import Case
@@ -70,7 +70,8 @@ def main() -> int:
         cases = [case for case in cases if any(word in case.name for word in options.only)]
     elif options.quick:
         cases = [case for case in cases if not case.slow]
-    if not cases:
+    with_runtimes = not options.only or any(word in runtimes.NAME for word in options.only)
+    if not cases and not with_runtimes:
         parser.error("no case has such a name")
     both = sides.make_sides(options.peer)
     results: dict[str, Any] = {}
@@ -93,6 +94,9 @@ def main() -> int:
                 continue
             results[case.name] = times
             print(row(case, times), flush=True)
+        if with_runtimes:
+            results[runtimes.NAME] = runtimes.measure(options.rounds)
+            print(*runtimes.report(results[runtimes.NAME]), sep="\n", flush=True)
     finally:
         sides.close(both)
     if options.json:
