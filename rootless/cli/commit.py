@@ -20,7 +20,7 @@ def main(inv: Invocation) -> int:
 
     form = inv.text("format")
     if form not in ("oci", "docker"):
-        raise RootlessError(f"unrecognized image format {form!r}")
+        raise RootlessError(f'unrecognized image format "{form}"')
     if inv.given("message") and form != "docker":
         raise RootlessError("messages are only compatible with the docker image format (-f docker)")
     settings: dict[str, Any] = {}
@@ -40,7 +40,7 @@ def main(inv: Invocation) -> int:
         include_volumes=inv.flag("include-volumes"),
     )
     if inv.text("iidfile"):
-        write_atomic(inv.text("iidfile"), f"sha256:{image.id}".encode(), 0o644)
+        write_atomic(inv.text("iidfile"), image.id.encode(), 0o644)
     output.line(image.id)
     return 0
 

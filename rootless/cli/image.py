@@ -72,7 +72,7 @@ def _label(branch: Branch) -> str:
     from rootless.cli import output
 
     digits = branch.chain.partition(":")[2][:12]
-    text = f"ID: {digits} Size: {output.human_size(branch.size)}"
+    text = f"ID: {digits} Size: {output.human_size(branch.size):>7}"
     return f"{text} Top Layer of: [{' '.join(branch.top_of)}]" if branch.top_of else text
 
 

@@ -54,7 +54,7 @@ def main(inv: Invocation) -> int:
             )
         except ImageUnknown as error:
             # With --all it went with one of its children.
-            if not inv.flag("all") and not inv.flag("ignore"):
+            if not (inv.flag("all") or inv.flag("ignore") or force):
                 error.exit_code = 1
                 errors.append(error)
             continue

@@ -27,19 +27,19 @@ def main(inv: Invocation) -> int:
     engine = open_engine(inv.globals)
     several = several or engine.config.flag("engine", "multi_image_archive")
     wanted = _wanted(engine.images, inv.args, several)
-    if len(wanted) > 1 and not several:
-        # Podman takes the further words for names of the first image.
-        raise RootlessError(f"{inv.args[1]}: is another image; --multi-image-archive saves several")
-    sink: Sink
     made = ""
+    sink: Sink
     if kind.endswith("-dir"):
         if not path:
             raise RootlessError(f"saving to {kind} requires an output directory: use --output")
+        if os.path.isdir(path) and os.listdir(path):
+            _add_to_folder(inv, engine.images, wanted)
+            return 0
         sink = save.FolderSink(path)
     elif not path:
         sink = save.TarSink(1)
     else:
-        if os.path.isfile(path) and os.path.getsize(path):
+        if kind == "docker-archive" and os.path.isfile(path) and os.path.getsize(path):
             raise RootlessError(f"{kind} doesn't support modifying existing images")
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         sink, made = save.TarSink(fd), path
@@ -62,16 +62,44 @@ def main(inv: Invocation) -> int:
 
 
 def _wanted(store: ImageStore, texts: list[str], several: bool) -> list[Wanted]:
+    """The images; where only the first word is one, the others are further names for it."""
+    from rootless.image.reference import parse
     from rootless.image.save import Wanted
 
     found: dict[str, Wanted] = {}
-    for text in texts:
+    for text in texts if several else texts[:1]:
         image = store.lookup(text)
         name = store.resolve(text)
         one = found.setdefault(image.id, Wanted(image, []))
         if name is not None and name not in one.names and "@" not in name:
             one.names.append(name)
+    for text in [] if several else texts[1:]:
+        ref = parse(text)
+        name = str((ref if ref.domain else ref.with_domain("localhost")).with_default_tag())
+        first = next(iter(found.values()))
+        if name not in first.names:
+            first.names.append(name)
     return list(found.values())
+
+
+def _add_to_folder(inv: Invocation, store: ImageStore, wanted: list[Wanted]) -> None:
+    """Into an OCI layout that is there already; a docker-dir is written anew."""
+    from rootless.image.push import PushOptions, push
+    from rootless.image.session import Access, Reporter, Session
+
+    if inv.flag("uncompressed"):
+        raise RootlessError(
+            f"--uncompressed: {inv.text('output')} is there already", hint="name a new folder"
+        )
+    transport = inv.text("format").removeprefix("docker-").removesuffix("-dir")
+    options = PushOptions(compress_dir=inv.flag("compress"))
+    with Session(Access()) as session:
+        for one in wanted:
+            for name in one.names or [""]:
+                place = f"{transport}:{inv.text('output')}"
+                if transport == "oci" and name:
+                    place += f":{name}"
+                push(store, one.image, name or one.image.id, place, options, Reporter(), session)
 
 
 def check(inv: Invocation) -> None:
@@ -82,8 +110,10 @@ def check(inv: Invocation) -> None:
         raise Usage("--compress can only be set when --format is 'docker-dir'")
     if kind not in FORMATS:
         raise Usage(f"format value must be one of {' '.join(FORMATS)}")
-    if inv.flag("uncompressed") and not kind.startswith("oci"):
-        raise Usage("--uncompressed can only be set when --format is 'oci-dir' or 'oci-archive'")
+    if inv.flag("uncompressed") and kind == "docker-dir":
+        raise Usage(
+            "--uncompressed: a docker-dir keeps layers as they are", hint="use --format oci-dir"
+        )
 
 
 COMMAND = Command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rootless import log
 from rootless.container.options import CreateOptions
 from rootless.errors import RootlessError
 
@@ -54,7 +55,13 @@ def commit_container(
         full.append(str(reference.with_default_tag()))
     settings = image_settings(options, base.config.get("config") or {}, record, include_volumes)
     settings.update(overrides)
-    instructions.apply(settings, changes)
+    instructions.apply(settings, changes, docker=True)
+    if form == "oci":
+        for word in ("HEALTHCHECK", "SHELL"):
+            if any(one.strip().upper().startswith(word) for one in changes):
+                log.warn(
+                    f"{word} is not part of OCI images, and other engines ignore it there; use --format docker"
+                )
     is_whole = record.get("root") == COPY
     folder = engine.containers.path(identity)
     request = Request(base, f"{folder}/{'rootfs' if is_whole else 'upper'}", settings)

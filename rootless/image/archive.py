@@ -588,9 +588,12 @@ def import_rootfs(
             **config,
             "rootfs": {"type": "layers", "diff_ids": [diff_id]},
             "history": [
-                {"created": created, "created_by": "", "comment": message}
-                if message
-                else {"created": created}
+                {
+                    "created": created,
+                    # docker's words for it, which Podman writes as well
+                    "created_by": f"/bin/sh -c #(nop) ADD file:{diff_id.partition(':')[2]} in /",
+                    **({"comment": message} if message else {}),
+                }
             ],
         }
         config_bytes = emit(document)

@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     Config = dict[str, Any]
 
 
-def apply(config: Config, changes: list[str]) -> None:
-    """Apply instructions to the `config` part of an image's config, in their order."""
+def apply(config: Config, changes: list[str], *, docker: bool = False) -> None:
+    """Apply instructions to the `config` part of an image's config, in their order.
+
+    `docker` allows what only docker's images know: HEALTHCHECK and SHELL.
+    """
     for change in changes:
-        _apply_one(config, change)
+        _apply_one(config, change, docker)
 
 
-def _apply_one(config: Config, change: str) -> None:
+def _apply_one(config: Config, change: str, docker: bool) -> None:
     # The Containerfile's form, or KEY=VALUE as docker's API has it.
     word, separator, value = change.strip().partition(" ")
     if not separator or "=" in word:
@@ -28,7 +31,7 @@ def _apply_one(config: Config, change: str) -> None:
     name, value = word.upper(), value.strip()
     if not separator:
         raise RootlessError(f'invalid change "{change}" - must be formatted as KEY VALUE')
-    handler = _HANDLERS.get(name)
+    handler = _HANDLERS.get(name) or (_DOCKER_HANDLERS.get(name) if docker else None)
     if handler is None:
         raise RootlessError(f'invalid change "{change}" - invalid instruction {word}')
     try:
@@ -151,6 +154,48 @@ def _onbuild(config: Config, value: str) -> None:
     config["OnBuild"] = [*(config.get("OnBuild") or []), value]
 
 
+_TIMES = {
+    "interval": "Interval",
+    "timeout": "Timeout",
+    "start-period": "StartPeriod",
+    "start-interval": "StartInterval",
+}
+
+
+def _healthcheck(config: Config, value: str) -> None:
+    from rootless.image.filters import duration
+
+    check: dict[str, Any] = {}
+    while value.startswith("--"):
+        option, _, value = value.partition(" ")
+        value = value.lstrip()
+        name, _, given = option[2:].partition("=")
+        if name == "retries" and given.isdigit():
+            check["Retries"] = int(given)
+            continue
+        seconds = duration(given)
+        if name not in _TIMES or seconds is None:
+            raise ValueError(f"invalid option {option}")
+        check[_TIMES[name]] = round(seconds * 1e9)
+    word, _, command = value.partition(" ")
+    if word.upper() == "NONE" and not command and not check:
+        config["Healthcheck"] = {"Test": ["NONE"]}
+        return
+    if word.upper() != "CMD" or not command.strip():
+        raise ValueError("neither NONE nor CMD and a command")
+    words = _words(command.strip())
+    shell = words[:2] == ["/bin/sh", "-c"] and not command.strip().startswith("[")
+    config["Healthcheck"] = {"Test": ["CMD-SHELL", words[2]] if shell else ["CMD", *words], **check}
+
+
+def _shell(config: Config, value: str) -> None:
+    words = _words(value)
+    if not value.startswith("[") or (words[:2] == ["/bin/sh", "-c"] and words[2:] == [value]):
+        raise ValueError("must be a JSON list")
+    config["Shell"] = words
+
+
+_DOCKER_HANDLERS = {"HEALTHCHECK": _healthcheck, "SHELL": _shell}
 _HANDLERS = {
     "CMD": _cmd,
     "ENTRYPOINT": _entrypoint,

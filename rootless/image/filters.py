@@ -173,7 +173,7 @@ def until(text: str, now: float) -> float:
         return float(text)
     except ValueError:
         pass
-    seconds = _duration(text)
+    seconds = duration(text)
     if seconds is not None:
         return now - seconds
     whole = text if "T" in text else f"{text}T00:00:00"
@@ -185,7 +185,8 @@ def until(text: str, now: float) -> float:
     return moment
 
 
-def _duration(text: str) -> float | None:
+def duration(text: str) -> float | None:
+    """A Go duration in seconds; None where the text is none."""
     total, rest = 0.0, text
     while rest:
         digits = 0

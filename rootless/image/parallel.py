@@ -50,7 +50,10 @@ def run_all(
     ]
     try:
         for worker in workers:
-            worker.start()
+            try:
+                worker.start()
+            except RuntimeError:
+                break  # no more threads for this user: those that there are do it
         loop()
     except BaseException as error:  # an interrupt between two items
         fail(error)

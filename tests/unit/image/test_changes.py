@@ -58,3 +58,39 @@ def test_an_images_own_settings_are_not_changed_in_place() -> None:
     config = dict(base)
     apply(config, ["ENV A=2", "LABEL x=z"])
     assert base == {"Env": ["A=1"], "Labels": {"x": "y"}}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ("HEALTHCHECK NONE", {"Healthcheck": {"Test": ["NONE"]}}),
+        ("HEALTHCHECK CMD curl -f x", {"Healthcheck": {"Test": ["CMD-SHELL", "curl -f x"]}}),
+        (
+            'HEALTHCHECK --interval=1m --retries=3 --start-period=500ms CMD ["a", "b"]',
+            {
+                "Healthcheck": {
+                    "Test": ["CMD", "a", "b"],
+                    "Interval": 60_000_000_000,
+                    "Retries": 3,
+                    "StartPeriod": 500_000_000,
+                }
+            },
+        ),
+        ('SHELL ["/bin/bash", "-c"]', {"Shell": ["/bin/bash", "-c"]}),
+    ],
+)
+def test_what_docker_images_know_beyond(change: str, expected: dict[str, object]) -> None:
+    config: dict[str, object] = {}
+    apply(config, [change], docker=True)
+    assert config == expected
+    with pytest.raises(RootlessError, match="invalid instruction"):
+        apply({}, [change])
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["HEALTHCHECK x", "HEALTHCHECK CMD", "HEALTHCHECK --x=1s CMD a", "SHELL bash", "SHELL [bash"],
+)
+def test_mistakes_in_them(change: str) -> None:
+    with pytest.raises(RootlessError, match="invalid change"):
+        apply({}, [change], docker=True)
