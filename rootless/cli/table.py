@@ -401,6 +401,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 #: Other spellings, not shown in help.
 ALIASES: dict[str, str] = {
     "container ls": "container list",
+    "generate bundle": "bundle",
     "image ls": "image list",
     "image remove": "image rm",
     "network list": "network ls",

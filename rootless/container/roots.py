@@ -224,8 +224,15 @@ def root_of(
     )
 
 
-def copy_layers(engine: Engine, folder: str, lowers: list[str], idmap: IdMap | None) -> None:
-    """Fill a new container's plain folder. What takes longer than a second is told, and what would avoid it."""
+def copy_layers(
+    engine: Engine,
+    folder: str,
+    lowers: list[str],
+    idmap: IdMap | None,
+    why: str = "copying the image's files for this container, since no overlay can be mounted here; "
+    "fuse-overlayfs would avoid it",
+) -> None:
+    """Fill a new container's plain folder. What takes longer than a second is told, and `why`."""
     import time
 
     from rootless import log
@@ -241,10 +248,8 @@ def copy_layers(engine: Engine, folder: str, lowers: list[str], idmap: IdMap | N
         nonlocal told
         if not told and time.monotonic() - began > 1:
             told = True
-            log.warn(
-                "copying the image's files for this container, since no overlay can be mounted here; "
-                "fuse-overlayfs would avoid it"
-            )
+            if why:
+                log.warn(why)
 
     def owner_of(ranges: list[Range], outer: list[Range], what: str) -> Any:
         def find(identity: int) -> int:
