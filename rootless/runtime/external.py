@@ -38,11 +38,16 @@ from rootless.linux import sockets as socket
 from rootless.linux.sched import CLONE_NEWNS, CLONE_NEWUSER, setns, unshare
 from rootless.linux.userns import become_root
 from rootless.runtime import devices, mounts, sync
-from rootless.runtime.execute import become_inside_root
 from rootless.runtime.init import Init, is_bind, loopback_up
 from rootless.runtime.launch import Launch
 from rootless.runtime.namespaces import foreign_namespaces
-from rootless.runtime.process import Plan, forbid_imports, move_stdio, reset_signals
+from rootless.runtime.process import (
+    Plan,
+    become_inside_root,
+    forbid_imports,
+    move_stdio,
+    reset_signals,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,7 +142,7 @@ class ExternalRuntime:
         lower = said.lower()
         if "executable file" in lower or "no such file or directory" in lower:
             return CommandNotFound(message)
-        if "permission denied" in lower or "is a directory" in lower:
+        if "not permitted" in lower or "permission denied" in lower or "is a directory" in lower:
             return CommandNotExecutable(message)
         return SetupError(message, stage="runtime")
 

@@ -127,15 +127,17 @@ def test_mounts(rootless: Engine, runtime: str, tmp_path: Path) -> None:
 
 
 def test_with_networks_and_joined_namespaces(rootless: Engine, runtime: str) -> None:
-    rootless.ok("network", "create", "n")
-    run(rootless, runtime, "-d", "--name", "one", "host", "sleep", "100", network="n")
-    assert "one" in run(rootless, runtime, "--rm", "host", "getent", "hosts", "one", network="n")
+    name = f"n-{os.path.basename(runtime)}"
+    rootless.ok("network", "create", name)
+    run(rootless, runtime, "-d", "--name", "one", "host", "sleep", "100", network=name)
+    assert "one" in run(rootless, runtime, "--rm", "host", "getent", "hosts", "one", network=name)
     beside = run(
         rootless, runtime, "--rm", "--pid", "container:one", "--ipc", "container:one", "host", "ps", "ax",
         network="container:one",
     )  # fmt: skip
     assert "sleep 100" in beside
     rootless.ok("rm", "-f", "-t", "0", "one")
+    rootless.ok("network", "rm", name)
 
 
 def test_user_namespaces(rootless: Engine, runtime: str) -> None:
