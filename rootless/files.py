@@ -75,6 +75,20 @@ def read_json(path: str) -> Any:
         ) from error
 
 
+# The descriptors of locks that this process has taken.
+_held: set[int] = set()
+
+
+def close_locks() -> None:
+    """In a forked child: let go of what it has inherited, or its parent's locks would be held until its end."""
+    for fd in _held:
+        try:
+            os.close(fd)
+        except OSError:
+            continue
+    _held.clear()
+
+
 class Lock:
     """An flock on a file, made where missing; used with `with`.
 
@@ -114,16 +128,20 @@ class Lock:
             except BlockingIOError:
                 os.close(fd)
                 return False
-            except BaseException:
+            except BaseException as error:
                 os.close(fd)
+                if isinstance(error, OSError):
+                    error.filename = self.path  # flock(2) names none
                 raise
             if there is not None and (ours.st_ino, ours.st_dev) == (there.st_ino, there.st_dev):
                 self.fd = fd
+                _held.add(fd)
                 return True
             os.close(fd)
 
     def release(self) -> None:
         if self.fd >= 0:
+            _held.discard(self.fd)
             os.close(self.fd)
             self.fd = -1
 

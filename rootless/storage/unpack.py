@@ -23,6 +23,7 @@ import socket
 import threading
 
 from rootless.errors import RootlessError
+from rootless.files import close_locks
 from rootless.linux.prctl import PR_SET_PDEATHSIG, prctl
 from rootless.linux.userns import Child, decode_error, encode_error, fork_in_userns
 from rootless.storage import compress, diff, extract, recipe, tar
@@ -52,6 +53,8 @@ class Helper:
 
         def body() -> None:
             ours.close()
+            # A worker that outlives its job by a moment would keep the next command from the store.
+            close_locks()
             _serve(theirs, idmap)
 
         try:
@@ -265,7 +268,10 @@ class _Pipeline:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:  # Python's word for EAGAIN
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN)) from None
 
     def _run(self) -> None:
         try:

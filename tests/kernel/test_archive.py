@@ -447,3 +447,18 @@ def test_imported_root_file_systems(store: ImageStore, tmp_path: Path) -> None:
     with path.open("rb") as source, pytest.raises(RootlessError, match="middle of a header"):
         archive.import_rootfs(store, source.fileno(), config)
     assert os.listdir(f"{store.root}/tmp") == []
+
+
+def test_the_helper_holds_no_lock_of_its_parent(store: ImageStore) -> None:
+    from rootless.files import Lock
+
+    lock = store.hold()
+    lock.acquire()
+    with store.helper() as helper:
+        folder = os.open(store.root + "/tmp", os.O_RDONLY | os.O_DIRECTORY)
+        helper.run("empty", [folder]).wait()  # it is at work by now
+        os.close(folder)
+        lock.release()
+        other = Lock(f"{store.root}/lock", block=False)
+        assert other.acquire()
+        other.release()
