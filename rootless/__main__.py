@@ -79,52 +79,48 @@ def _debugging(words: list[str]) -> bool:
     return False
 
 
-def _store_hint(error: OSError, words: list[str]) -> str:
-    """What to do about a store that cannot be written to; nothing where the file is another one."""
-    import errno
-
+def _store(words: list[str]) -> str:
+    """The store of a command that has failed, as far as its words and the environment say it."""
+    for at, word in enumerate(words):
+        if word.startswith("--root="):
+            return word.removeprefix("--root=")
+        if word == "--root" and words[at + 1 :]:
+            return words[at + 1]
     from rootless import paths
 
-    if not isinstance(error.filename, str):
-        return ""
-    if not any(word.startswith("--root") for word in words):
-        data = paths.data_home()
-        if not f"{error.filename}/".startswith(f"{data}/") and not data.startswith(error.filename):
-            return ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "Hint: `rootless system prune` frees what is not used; --root or storage.conf puts the store elsewhere"
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return (
-            "Hint: images and containers are kept there; --root or storage.conf puts them elsewhere"
-        )
-    return ""
+    try:
+        return paths.data_home()
+    except Exception:
+        return "/nowhere"  # what keeps it from being known is what is being told
 
 
 def _report(error: BaseException, words: list[str]) -> int:
     """One line for whatever went wrong, and the exit status it means."""
+    from rootless.cli.output import printable
     from rootless.errors import RootlessError
 
+    code = 125
     if isinstance(error, RootlessError):
-        from rootless.cli.output import printable
-
+        code = error.exit_code
         _say(printable(f"Error: {error.message}", 2))
-        if error.hint:
-            _say(printable(f"Hint: {error.hint}", 2))
-        if _debugging(words):
-            sys.excepthook(type(error), error, error.__traceback__)
-        return error.exit_code
-    if isinstance(error, OSError):
-        from rootless.cli.output import printable
+        hint = error.hint
+        if not hint and (error.__cause__ is not None or getattr(error, "errno", None)):
+            from rootless import causes
 
-        where = f"{error.filename}: " if error.filename else ""
-        reason = (
-            (error.strerror or str(error)).lower()
-            if not isinstance(error, KeyError)
-            else str(error)
+            hint = causes.remedy(error, _store(words))
+        if hint:
+            _say(printable(f"Hint: {hint}", 2))
+    elif isinstance(error, (OSError, MemoryError)):
+        from rootless import causes
+
+        text = (
+            causes.message(error, _store(words))
+            if isinstance(error, OSError)
+            else "cannot get memory"
         )
-        _say(printable(f"Error: {where}{reason}", 2))
-        if hint := _store_hint(error, words):
-            _say(hint)
+        _say(printable(f"Error: {text}", 2))
+        if hint := causes.remedy(error, _store(words)):
+            _say(printable(f"Hint: {hint}", 2))
     else:
         what = " ".join(str(error).split())
         _say(f"Error: internal error: {type(error).__name__}: {what}".rstrip(": "))
@@ -133,7 +129,7 @@ def _report(error: BaseException, words: list[str]) -> int:
         )
     if _debugging(words):
         sys.excepthook(type(error), error, error.__traceback__)
-    return 125
+    return code
 
 
 def main(words: list[str] | None = None) -> int:

@@ -148,7 +148,7 @@ class Pending:
         self._close()
         how = f"was killed by signal {-status}" if status < 0 else f"failed with exit code {status}"
         reason = _clean(words) or "it gave no reason"
-        return SetupError(f"{self.driver} {how}: {reason}", stage="network")
+        return SetupError(f"{self.driver} {how}: {reason}", stage="network", hint=_remedy(reason))
 
     def abandon(self) -> None:
         """Give up: the helper is killed and reaped."""
@@ -231,6 +231,18 @@ def start_time(pid: int) -> int:
         return 0
     finally:
         os.close(fd)
+
+
+def _remedy(reason: str) -> str:
+    """What the host lacks, where that is what a helper complains of."""
+    try:
+        os.close(os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        why = os.strerror(error.errno or 0).lower()
+        return f"/dev/net/tun cannot be opened ({why}): ask for `modprobe tun` and mode 0666, or run with --network host or none"
+    if "No external routable interface" in reason or "routable" in reason:
+        return "this host has no network of its own yet: run with --network none, or wait for it"
+    return "`rootless doctor` tries it and says more; --network host and none work without"
 
 
 def _clean(words: bytes) -> str:

@@ -141,7 +141,7 @@ def _write_direct(pid: int, name: str, ranges: list[Range] | None) -> None:
         os.write(fd, text.encode())
     except OSError as error:
         raise SetupError(
-            f"cannot write {name} of pid {pid}: {os.strerror(error.errno or 0)}",
+            f"cannot write {name} of pid {pid}: {os.strerror(error.errno or 0).lower()}",
             stage="id map",
             errno=error.errno or 0,
         ) from error
@@ -220,7 +220,9 @@ def _spawn(name: str, table: str, pid: int, ranges: list[Range]) -> _Helper:
     except OSError as error:
         os.close(reader)
         raise SetupError(
-            f"cannot run {path}: {os.strerror(error.errno or 0)}", stage="id map"
+            f"cannot run {path}: {os.strerror(error.errno or 0).lower()}",
+            stage="id map",
+            errno=error.errno or 0,
         ) from error
     finally:
         os.close(writer)

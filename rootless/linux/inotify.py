@@ -20,12 +20,12 @@ _add_watch = function("inotify_add_watch", c_int, c_int, c_char_p, c_uint32)
 def inotify_init1(flags: int = IN_CLOEXEC | IN_NONBLOCK) -> int:
     fd: int = _init1(flags)
     if fd < 0:
-        fail()
+        fail("inotify")  # the reasons mean other limits here than elsewhere
     return fd
 
 
 def inotify_add_watch(fd: int, path: str, mask: int) -> int:
     number: int = _add_watch(fd, path.encode("utf-8", "surrogateescape"), mask)
     if number < 0:
-        fail(path)
+        fail(f"inotify watch of {path}")
     return number

@@ -64,8 +64,10 @@ def encode_error(error: BaseException) -> bytes:
             "hint": error.hint,
             "exit_code": error.exit_code,
         }
+        cause = error.__cause__
+        value["reason"] = (cause.errno or 0) if isinstance(cause, OSError) else 0
         if isinstance(error, SetupError):
-            value["stage"], value["reason"] = error.stage, error.errno
+            value["stage"], value["reason"] = error.stage, error.errno or value["reason"]
     elif isinstance(error, OSError):
         value = {
             "errno": error.errno,
@@ -95,9 +97,12 @@ def decode_error(data: bytes) -> Exception:
             errno=value["reason"],
             hint=value.get("hint", ""),
         )
-    return RootlessError(
+    failure = RootlessError(
         value["message"], hint=value.get("hint", ""), exit_code=value.get("exit_code")
     )
+    if value.get("reason"):
+        failure.__cause__ = OSError(value["reason"], os.strerror(value["reason"]))
+    return failure
 
 
 def unshare_user(flags: int) -> None:
@@ -111,9 +116,10 @@ def unshare_user(flags: int) -> None:
 def refused(error: OSError) -> SetupError:
     """Why the kernel refuses user namespaces on this host, and the remedy."""
     number = error.errno or 0
-    hint = ""
+    hint, kind = "", "user"
     if number in (errno.ENOSPC, errno.EUSERS):
-        hint = "user.max_user_namespaces is 0 or used up: ask for `sysctl user.max_user_namespaces=15000`"
+        kind = _used_up()
+        hint = f"user.max_{kind}_namespaces is 0 or used up: ask for `sysctl user.max_{kind}_namespaces=15000`"
     elif number in (errno.EPERM, errno.EACCES):
         for path, off, text in (
             (
@@ -135,11 +141,24 @@ def refused(error: OSError) -> SetupError:
                 continue
         hint = hint or "a seccomp filter or security module around this process forbids them"
     return SetupError(
-        f"user namespaces are forbidden here: {os.strerror(number)}",
+        f"{kind} namespaces are forbidden here: {os.strerror(number).lower()}",
         stage="user namespace",
         errno=number,
         hint=hint,
     )
+
+
+def _used_up() -> str:
+    """Which kind of namespace a user may have no more of (namespaces(7))."""
+    kind = "user"
+    for other in ("mnt", "pid", "net", "ipc", "uts", "cgroup", "time"):
+        try:
+            with open(f"/proc/sys/user/max_{other}_namespaces") as file:
+                if file.read().strip() == "0":
+                    kind = other
+        except OSError:
+            continue
+    return kind
 
 
 def fork_in_userns(
@@ -224,12 +243,16 @@ def fork_reporting(body: Callable[[], object]) -> Child:
     return Child(pid, ours)
 
 
-def become_root(idmap: IdMap) -> None:
-    """Take uid and gid 0 of the namespace (or its only id) and, where the map allows it, no other group."""
+def become_root(idmap: IdMap, *, keep_groups: bool = False) -> None:
+    """Take uid and gid 0 of the namespace (or its only id) and, where the map allows it, no other group.
+
+    With `keep_groups` the caller's supplementary groups stay, though the namespace has no names for them.
+    """
     gid = 0 if _has(idmap.gids, 0) else idmap.gids[0][0]
     uid = 0 if _has(idmap.uids, 0) else idmap.uids[0][0]
     try:
-        os.setgroups([])
+        if not keep_groups:
+            os.setgroups([])
     except PermissionError:
         pass  # a map of one id comes with setgroups denied
     os.setresgid(gid, gid, gid)

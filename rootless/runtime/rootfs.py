@@ -137,7 +137,7 @@ class OverlayRoot(PlainRoot):
 
     def _refused(self, error: OSError) -> SetupError:
         return SetupError(
-            f"overlay of {len(self.lowers)} layers below {self.upper}: {error.strerror}",
+            f"overlay of {len(self.lowers)} layers below {self.upper}: {(error.strerror or str(error)).lower()}",
             stage="root file system",
             errno=error.errno or 0,
             hint="`rootless info` says which root file systems work here; --storage-opt mount_program=fuse-overlayfs",

@@ -88,6 +88,8 @@ def encode_failure(stage: str, error: BaseException) -> bytes:
         if isinstance(error, (CommandNotFound, CommandNotExecutable)):
             name = type(error).__name__
         number = getattr(error, "errno", 0)
+        if not number and isinstance(error.__cause__, OSError):
+            number = error.__cause__.errno or 0
         code = error.exit_code
         message, hint = error.message, error.hint
         stage = getattr(error, "stage", "") or stage
@@ -97,6 +99,10 @@ def encode_failure(stage: str, error: BaseException) -> bytes:
         if error.filename is not None:
             shown = error.filename if isinstance(error.filename, str) else repr(error.filename)
             message = f"{shown}: {message}"
+        if stage:
+            message = f"container's init, {stage}: {message}"
+        elif error.filename is None:
+            message = f"container's monitor: {message}"
     else:
         message = f"{type(error).__name__}: {error}"
     return "\0".join((stage, name, str(code), str(number), message, hint)).encode(

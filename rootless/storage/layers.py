@@ -342,6 +342,8 @@ class Staging:
         if self._lock.fd >= 0:
             try:
                 clear(self._folder, self._helper)
+            except (OSError, RootlessError):
+                pass  # the helper may be what failed; what it leaves goes with the next one, and the first error leads
             finally:
                 self._store._unlock(self._lock)
 

@@ -7,14 +7,21 @@ import subprocess
 
 
 def in_mounts(
-    mounts: str, *command: str, env: dict[str, str], subids: bool = False
+    mounts: str,
+    *command: str,
+    env: dict[str, str],
+    subids: bool = False,
+    limit: str = "",
+    timeout: float = 120,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command with the caller's ids where root of a user namespace has made mounts.
 
     A set-uid program has no power in there, and so the user has no subordinate ids; with `subids` the tables say so all
-    the same.
+    the same. With `limit` the user may have none of what that file of /proc/sys/user counts (namespaces(7)).
     """
     keep = f"unshare --user --map-user={os.getuid()} --map-group={os.getgid()}"
+    if limit:
+        keep += f""" --keep-caps sh -c 'echo 0 > /proc/sys/user/{limit}; exec "$@"' sh"""
     hide = "for file in /etc/subuid /etc/subgid; do mount --bind /dev/null $file; done"
     script = f"""
         {"" if subids else hide}
@@ -28,14 +35,16 @@ def in_mounts(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=timeout,
     )
 
 
-def without_userns(*command: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run a command where no user namespace can be made, as with user.max_user_namespaces=0."""
+def with_user_limit(
+    name: str, *command: str, env: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run a command where the user may have none of what /proc/sys/user/NAME counts (namespaces(7), inotify(7))."""
     ids = (f"--map-user={os.getuid()}", f"--map-group={os.getgid()}", "--keep-caps")
-    script = 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$@"'
+    script = f'echo 0 > /proc/sys/user/{name}; exec "$@"'
     return subprocess.run(
         ["unshare", "--user", *ids, "sh", "-c", script, "sh", *command],
         env=env,
@@ -45,6 +54,10 @@ def without_userns(*command: str, env: dict[str, str]) -> subprocess.CompletedPr
         check=False,
         timeout=60,
     )
+
+
+def without_userns(*command: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return with_user_limit("max_user_namespaces", *command, env=env)
 
 
 def plain(error: str, *words: str) -> None:
