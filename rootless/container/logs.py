@@ -61,31 +61,40 @@ class FileLog:
 
     def write(self, stream: int, data: bytes) -> None:
         prefix = self._clock.text(time.time_ns()) + _STREAMS[stream]
-        full = prefix + b"F "
-        if data.endswith(b"\n"):
-            text = full + data[:-1].replace(b"\n", b"\n" + full) + b"\n"
-        else:
-            head, newline, rest = data.rpartition(b"\n")
-            text = prefix + b"P " + rest + b"\n"
-            if newline:
-                text = full + head.replace(b"\n", b"\n" + full) + b"\n" + text
+        full, part = prefix + b"F ", prefix + b"P "
+        complete = data.rfind(b"\n") + 1
+        if not complete:
+            self._append([part, data, b"\n"], len(part) + len(data) + 1)
+            return
+        # One copy: each newline becomes one with the next line's beginning, of which the last is cut off again.
+        body = memoryview(data.replace(b"\n", b"\n" + full))
+        rest = len(body) - (len(data) - complete)
+        pieces: list[bytes | memoryview] = [full, body[: rest - len(full)]]
+        size = rest
+        if rest < len(body):
+            pieces += [part, body[rest:], b"\n"]
+            size += len(part) + len(body) - rest + 1
+        if size <= self.max_size:
+            self._append(pieces, size)
+            return
+        # More at once than a log holds: it is cut between lines.
+        text = b"".join(pieces)
         while len(text) > self.max_size:
-            # More at once than a log holds: it is cut between lines.
             end = text.rfind(b"\n", 0, self.max_size) + 1 or text.find(b"\n") + 1
-            if end == len(text):
-                break
-            self._append(text[:end])
+            self._append([text[:end]], end)
             text = text[end:]
-        self._append(text)
+        self._append([text], len(text))
 
-    def _append(self, text: bytes) -> None:
-        if self._size and self._size + len(text) > self.max_size:
+    def _append(self, pieces: list[bytes | memoryview], size: int) -> None:
+        if self._size and self._size + size > self.max_size:
             self._rotate()
         try:
-            write_all(self._fd, text)
+            written = os.writev(self._fd, pieces)
+            if written < size:
+                write_all(self._fd, b"".join(pieces)[written:])  # the error has yet to come
         except OSError:
             return
-        self._size += len(text)
+        self._size += size
 
     def _rotate(self) -> None:
         before = self._fd

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 65536
 _LARGE_PIPE = 1 << 20
+# What fits below malloc's threshold for mmap(2): above it every read costs a page fault for each 4 KiB.
+_LARGE_CHUNK = 96 << 10
 STDIN, STDOUT, STDERR = 0, 1, 2
 
 
@@ -229,7 +231,7 @@ class Monitor:
 
     def _read(self, fd: int) -> None:
         try:
-            data = os.read(fd, _LARGE_PIPE if fd in self.pipe_full else _CHUNK)
+            data = os.read(fd, _LARGE_CHUNK if fd in self.pipe_full else _CHUNK)
         except BlockingIOError:
             return
         except OSError as error:
