@@ -178,7 +178,12 @@ _CHOICES = {
 }
 
 # Podman's stores, to which its packages set graphroot. Ours lie elsewhere; another place is the administrator's choice.
-_PODMAN_STORES = ("/var/lib/containers/storage", "/run/containers/storage")
+_PODMAN_STORES = (
+    "/var/lib/containers/storage",
+    "/run/containers/storage",
+    f"/run/user/{os.geteuid()}/containers",
+)
+_PODMAN_USER_STORES = ("/.local/share/containers/storage",)
 
 _SYSTEM = ("/usr/share/containers", "/etc/containers", "/etc/rootless")
 
@@ -241,6 +246,10 @@ class Config:
         file system; but its folder is Podman's own, so that ours goes below it.
         """
         return self._values.get("storage", {}).get("data_root")
+
+    def run_root(self) -> str | None:
+        """Where the files put what is gone after a reboot (runroot), or None for the default place."""
+        return self._values.get("storage", {}).get("run_root")
 
 
 def load(cache: str = "", modules: Sequence[str] = ()) -> Config:
@@ -321,7 +330,7 @@ def _storage_files() -> Iterator[tuple[str, str]]:
 
 
 def may_move_store() -> bool:
-    """Whether data_root() can be anything but None: a storage.conf is rare, and the settings need not be read to say so."""
+    """Whether data_root() or run_root() can be anything but None: a storage.conf is rare, and the settings need not be read to say so."""
     return any(kind.endswith("required") or os.path.exists(path) for path, kind in _storage_files())
 
 
@@ -454,7 +463,7 @@ def _flatten_storage(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _place(merged: dict[str, Any], file: dict[str, Any], kind: str) -> None:
-    """Derive data_root from what this storage.conf says."""
+    """Derive data_root and run_root from what this storage.conf says."""
     user = os.geteuid() != 0
     if kind == "storage-system" and user:
         # The system's graphroot is root's; for users there is a key of its own.
@@ -469,13 +478,21 @@ def _place(merged: dict[str, Any], file: dict[str, Any], kind: str) -> None:
         and not root
     ):
         root = merged["rootless_storage_path"]
-    if not root:
-        return
-    root = root.replace("$UID", str(os.geteuid())).replace("${UID}", str(os.geteuid()))
-    root = os.path.expandvars(os.path.expanduser(root)).rstrip("/")
-    if not root.startswith("/"):
-        raise RootlessError(f"storage.conf: graphroot {root!r} is not an absolute path")
-    if kind == "storage-own":
-        merged["data_root"] = root
-    elif root not in _PODMAN_STORES and not root.endswith("/.local/share/containers/storage"):
-        merged["data_root"] = f"{root}/rootless"
+    run = merged.get("runroot", "") if "runroot" in file else ""
+    for key, name, place in (("graphroot", "data_root", root), ("runroot", "run_root", run)):
+        if not place:
+            continue
+        place = _expanded(place)
+        if not place.startswith("/"):
+            raise RootlessError(f"storage.conf: {key} {place!r} is not an absolute path")
+        if kind == "storage-own":
+            merged[name] = place
+        elif place not in _PODMAN_STORES and not place.endswith(_PODMAN_USER_STORES):
+            merged[name] = f"{place}/rootless"
+
+
+def _expanded(place: str) -> str:
+    """A path with the variables that Podman knows in it; UID is no variable of most environments."""
+    for word in ("$UID", "${UID}"):
+        place = place.replace(word, str(os.geteuid()))
+    return os.path.expandvars(os.path.expanduser(place)).rstrip("/")

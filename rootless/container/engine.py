@@ -82,9 +82,10 @@ def open_engine(settings: dict[str, Any]) -> Engine:
     if not root and config.may_move_store():
         # Settings are kept in the run folder of the usual place, which is what says whether there is another.
         placed = found.config.data_root()
-        if placed:
+        run = runroot or found.config.run_root()
+        if placed or run != runroot:
             kept = found.config
-            found = Engine(paths.find(placed, runroot), settings)
+            found = Engine(paths.find(placed, run), settings)
             found._config = kept
     _check_owner(found.paths.data)
     for option, part, table, key in _PARTS:

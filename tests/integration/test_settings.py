@@ -32,6 +32,17 @@ def test_graphroot_moves_the_store(fresh: Engine) -> None:
     assert fresh.ok("rm", "here") == "here"
 
 
+@pytest.mark.needs("userns", "subids", "overlay")
+def test_runroot_moves_what_runs(fresh: Engine) -> None:
+    place = fresh.folder / "volatile"
+    settings(fresh, "rootless/storage.conf", f'[storage]\nrunroot = "{place}"\n')
+    fresh.ok("run", "-d", "--network", "none", "--name", "here", "host", "sleep", "100")
+    assert any((place / "containers").iterdir())
+    assert not (fresh.run / "containers").exists()
+    assert fresh.ok("exec", "here", "echo", "x") == "x"
+    assert fresh.ok("rm", "-f", "-t", "0", "here") == "here"
+
+
 def test_podmans_graphroot_gives_the_disk_but_stays_podmans(fresh: Engine) -> None:
     place = fresh.folder / "disk"
     settings(

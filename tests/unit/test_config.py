@@ -259,6 +259,22 @@ def test_storage_conf_gives_the_place(
     assert config.load().data_root() == root
 
 
+@pytest.mark.parametrize(
+    ("where", "place", "run"),
+    [
+        ("containers", "/run/user/$UID/containers", None),
+        ("containers", "/run/containers/storage", None),
+        ("containers", "/tmp/$UID/run", f"/tmp/{os.geteuid()}/run/rootless"),
+        ("rootless", "$HOME/run", "/home/someone/run"),
+    ],
+)
+def test_storage_conf_gives_the_run_time_place(
+    host: Path, where: str, place: str, run: str | None
+) -> None:
+    put(host / f"home/{where}/storage.conf", f"[storage]\nrunroot = '{place}'")
+    assert config.load().run_root() == run
+
+
 def test_storage_options_are_one_table(host: Path) -> None:
     put(
         host / "home/containers/storage.conf",
