@@ -185,3 +185,26 @@ def _days(year: int, month: int, day: int) -> int:
         + day_of_year
         - 719468
     )
+
+
+class Duration(int):
+    """Nanoseconds, which Go prints as 1h2m3.5s, 45.123ms, 7µs or 0s; in JSON they are a number."""
+
+    def __str__(self) -> str:
+        return go_duration(int(self))
+
+
+def go_duration(nanoseconds: int) -> str:
+    """A duration as Go prints it: 1h2m3.5s, 45.123ms, 7µs, 0s."""
+    if nanoseconds < 1_000_000_000:
+        for size, unit in ((1_000_000, "ms"), (1_000, "µs")):
+            if nanoseconds >= size:
+                return f"{nanoseconds / size:.6f}".rstrip("0").rstrip(".") + unit
+        return f"{nanoseconds}ns" if nanoseconds else "0s"
+    minutes, rest = divmod(nanoseconds, 60_000_000_000)
+    seconds, fraction = divmod(rest, 1_000_000_000)
+    text = f"{seconds}" + (f".{fraction:09d}".rstrip("0") if fraction else "") + "s"
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h{minutes}m{text}"
+    return f"{minutes}m{text}" if minutes else text

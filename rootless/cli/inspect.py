@@ -61,6 +61,8 @@ _TYPES = {
     "LogConfig": "*define.InspectLogConfig",
     "Mounts": "define.InspectMount",
 }
+# Of a health check, in nanoseconds.
+_DURATIONS = frozenset(("Interval", "StartInterval", "StartPeriod", "Timeout"))
 # What Go calls a field where the JSON name differs.
 _GO_NAMES = {
     "Id": "ID",
@@ -255,6 +257,10 @@ def convert(key: str, value: Any, go_type: str = "") -> Any:
         return [convert("", item, _TYPES.get(key, "")) for item in value]
     if value is None:
         return {} if key in MAPS or key == "Config" else [] if key in LISTS else None
+    if key in _DURATIONS and isinstance(value, int):
+        from rootless.cli.gotime import Duration
+
+        return Duration(value)
     if key in _TIMES and isinstance(value, str):
         from rootless.cli.gotime import Time
 

@@ -31,9 +31,8 @@ OPTIONS = (
     Option(
         "external",
         "bool",
-        "Containers of other tools in the same store as well",
+        "Containers of other tools in the same store as well: there are none",
         aliases=("storage",),
-        refused="nothing but rootless keeps containers in its store",
     ),
     Option(
         "filter",

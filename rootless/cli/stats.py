@@ -94,6 +94,7 @@ def _wanted(engine: Engine, inv: Invocation) -> list[Status]:
 
 def _row(reading: Reading, *, full: bool) -> dict[str, Any]:
     from rootless.cli import output
+    from rootless.cli.gotime import Duration
 
     return {
         "ID": reading.id if full else output.short_id(reading.id),
@@ -110,8 +111,8 @@ def _row(reading: Reading, *, full: bool) -> dict[str, Any]:
         "BlockIO": _pair(reading.block_read, reading.block_written),
         "PIDS": str(reading.pids) if reading.pids else "--",
         "PIDs": reading.pids,
-        "UpTime": go_duration(reading.cpu_ns),
-        "Up": go_duration(reading.cpu_ns),
+        "UpTime": str(Duration(reading.cpu_ns)),
+        "Up": str(Duration(reading.cpu_ns)),
         "Duration": reading.cpu_ns,
         "PerCPU": [],  # cgroup v2 does not count them
         "AVGCPU": f"{reading.average_percent:.2f}%",
@@ -133,22 +134,6 @@ def _pair(first: int, second: int) -> str:
     if not first and not second:
         return "-- / --"
     return f"{output.human_size(first)} / {output.human_size(second)}"
-
-
-def go_duration(nanoseconds: int) -> str:
-    """A duration as Go prints it: 1h2m3.5s, 45.123ms, 7µs, 0s."""
-    if nanoseconds < 1_000_000_000:
-        for size, unit in ((1_000_000, "ms"), (1_000, "µs")):
-            if nanoseconds >= size:
-                return f"{nanoseconds / size:.6f}".rstrip("0").rstrip(".") + unit
-        return f"{nanoseconds}ns" if nanoseconds else "0s"
-    minutes, rest = divmod(nanoseconds, 60_000_000_000)
-    seconds, fraction = divmod(rest, 1_000_000_000)
-    text = f"{seconds}" + (f".{fraction:09d}".rstrip("0") if fraction else "") + "s"
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minutes}m{text}"
-    return f"{minutes}m{text}" if minutes else text
 
 
 def _shown(rows: list[dict[str, Any]], form: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rootless.cli.stats import go_duration
+from rootless.cli.gotime import go_duration
 
 
 @pytest.mark.parametrize(
