@@ -163,8 +163,8 @@ def _layer(name: str, number: int, work: Path, wanted_scale: float) -> tuple[str
         plain = _Hashing(packer)
         with tarfile.open(fileobj=plain, mode="w|", format=tarfile.GNU_FORMAT) as out:
             {"debian": _debian, "files": _small, "layers": _noise}[name](out, number)
-    with temporary.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    with temporary.open("rb") as packed:
+        digest = hashlib.file_digest(packed, "sha256").hexdigest()
     temporary.rename(work / digest)
     return f"sha256:{plain.hash.hexdigest()}", f"sha256:{digest}"
 
