@@ -6,6 +6,7 @@ on its way, its diff ID is known when it has passed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -178,8 +179,10 @@ def pack_layer(
         try:
             result = staging.finish()
         except RootlessError:
-            # Where packing failed, unpacking has got half an archive: the first error is the reason.
-            packing.wait()
+            # Where packing failed, unpacking has got half an archive: the first error is the reason. A broken pipe is
+            # what packing sees of unpacking's, a full disk say.
+            with contextlib.suppress(BrokenPipeError):
+                packing.wait()
             raise
         if packing.wait()["size"] != result["size"]:
             raise RootlessError("the changes were not packed whole")

@@ -13,6 +13,7 @@ import pytest
 from rootless.errors import RootlessError
 from rootless.image import archive
 from rootless.image.check import check
+from rootless.image.commit import pack_layer
 from rootless.image.remove import remove
 from rootless.image.store import ImageStore
 from rootless.linux.idmap import IdMap
@@ -148,6 +149,28 @@ def test_a_full_disk_leaves_nothing_and_is_told(tmp_path: Path, megabytes: int) 
         assert list(store.layers.all()) == []
         left = [name for name in os.listdir(f"{store.root}/tmp") if not name.startswith("blob-")]
         assert left == []
+
+    from rootless.runtime.idmap import default_idmap
+
+    fork_in_userns(default_idmap(), body).wait()
+
+
+def test_a_commit_on_a_full_disk_says_so(tmp_path: Path) -> None:
+    """Not that a pipe broke, which is what its packing end sees."""
+    disk = tmp_path / "disk"
+    upper = tmp_path / "upper"
+    disk.mkdir()
+    upper.mkdir()
+    (upper / "big").write_bytes(os.urandom(8 << 20))
+
+    def body() -> None:
+        nested = IdMap([(0, 0, 1), (1, 1, 1000)], [(0, 0, 1), (1, 1, 1000)])
+        mount("tmpfs", str(disk), "tmpfs", 0, "size=2m,mode=700")
+        store = layers.store(disk, nested)
+        full = pytest.raises(RootlessError, match="no space left on the file system")
+        with store.helper() as helper, full:
+            pack_layer(store, helper, [str(upper)], "", raw=True)
+        assert list(store.layers.all()) == []
 
     from rootless.runtime.idmap import default_idmap
 

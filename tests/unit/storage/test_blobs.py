@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rootless.errors import RootlessError
 from rootless.storage.blobs import BlobError, BlobStore, check
 
 DATA = os.urandom(300_000)
@@ -188,3 +189,17 @@ def test_blobs_of_additional_stores_are_found_and_not_removed(tmp_path: Path) ->
     assert list(own.all()) == []
     assert own.remove(DIGEST) == 0
     assert shared.has(DIGEST)
+
+
+def test_a_full_quota_is_told_as_such() -> None:
+    import errno
+
+    from rootless.storage.blobs import explain_full
+
+    for number, said in ((errno.EDQUOT, "quota is used up"), (errno.ENOSPC, "no space left")):
+        told = explain_full(OSError(number, os.strerror(number)), "/store")
+        assert isinstance(told, RootlessError)
+        assert told.message.startswith("/store: ") and said in told.message
+        assert "--root" in told.hint
+    other = OSError(errno.EIO, "x")
+    assert explain_full(other, "/store") is other
