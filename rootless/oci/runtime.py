@@ -265,6 +265,11 @@ def _absolute(value: Any) -> None:
         raise _Invalid(f'"{value}" is not an absolute path')
 
 
+def _absolute_or_empty(value: Any) -> None:
+    if value != "":
+        _absolute(value)
+
+
 def _not_empty(value: Any) -> None:
     _string(value)
     if not value:
@@ -546,7 +551,7 @@ _seccomp = _object(
                 "flag", ("TSYNC", "LOG", "SPEC_ALLOW", "WAIT_KILLABLE_RECV"), "SECCOMP_FILTER_FLAG_"
             )
         ),
-        "listenerPath": _absolute,
+        "listenerPath": _absolute_or_empty,
         "listenerMetadata": _string,
         "syscalls": _array(
             _object(

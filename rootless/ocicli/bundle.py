@@ -42,6 +42,12 @@ class Bundle:
     def complete(self) -> None:
         """Add what the specification leaves to the runtime."""
         self._make_sources_absolute()
+        if not any(
+            one["type"] == "mount" for one in (self.spec.get("linux") or {}).get("namespaces") or ()
+        ):
+            raise RootlessError(
+                "linux.namespaces: a mount namespace is missing, in which alone a user can make the root"
+            )
         linux = self.spec["linux"] = dict(self.spec.get("linux") or {})
         add_user_namespace(linux, self.spec.get("process") or {})
         for name in Sets((self.spec.get("process") or {}).get("capabilities")).unknown:

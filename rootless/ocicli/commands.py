@@ -28,6 +28,7 @@ _BUNDLE: dict[str, int] = {
     "no-new-keyring": SWITCH,
     "preserve-fds": NUMBER,
     "no-subreaper": SWITCH,
+    "pidfd-socket": TEXT,
 }
 _BUNDLE_SHORT = {"b": "bundle", "f": "config"}
 
@@ -94,7 +95,7 @@ COMMANDS: dict[str, Command] = {
             "process": TEXT, "detach": SWITCH, "pid-file": TEXT, "console-socket": TEXT, "tty": SWITCH, "user": TEXT,
             "cwd": TEXT, "env": TEXTS, "cap": TEXTS, "no-new-privs": SWITCH, "preserve-fds": NUMBER, "cgroup": TEXTS,
             "additional-gids": TEXTS, "apparmor": TEXT, "process-label": TEXT, "ignore-paused": SWITCH,
-            "no-subreaper": SWITCH,
+            "no-subreaper": SWITCH, "pidfd-socket": TEXT,
         },
         {"p": "process", "d": "detach", "t": "tty", "u": "user", "e": "env", "c": "cap", "g": "additional-gids"},
         stops=True,

@@ -88,6 +88,8 @@ class Creation:
             identity=self.record.identity,
             bundle=self.bundle.path,
             gate=listening,
+            no_pivot=self.given.switch("no-pivot"),
+            deep_read_only=False,  # to the specification `ro` is of the mount itself, `rro` of all
             keyring="" if self.given.switch("no-new-keyring") else f"_ses.{self.record.identity}",
         )
         launch.create()
@@ -113,7 +115,7 @@ class Creation:
             bundle=self.bundle.path,
             rootfs=self.bundle.rootfs,
             created=records.timestamp(),
-            owner=owner(),
+            owner=os.getuid(),
             annotations=self.spec.get("annotations") or {},
             cgroup=group.path if group is not None else "",
             unit=group.unit if group is not None else "",
@@ -122,6 +124,9 @@ class Creation:
 
     def finish(self, pid: int) -> None:
         """Tell the caller who init is."""
+        receiver = (self.spec.get("annotations") or {}).get("run.oci.pidfd_receiver", "")
+        for path in filter(None, (self.given.text("pidfd-socket"), receiver)):
+            send_pidfd(path, pid)
         path = self.given.text("pid-file")
         if path:
             write_atomic(path, str(pid).encode(), 0o644)
@@ -141,17 +146,33 @@ def listen(folder: str) -> sockets.socket:
 
 def send_console(path: str, master: int) -> None:
     """Give the terminal's master to whoever listens at --console-socket, with its name as the message."""
+    send_descriptor("--console-socket", path, master, b"/dev/ptmx")
+
+
+def send_pidfd(path: str, pid: int) -> None:
+    """Give a pidfd of the process to whoever listens there, for signals that cannot meet another one."""
+    fd = os.pidfd_open(pid)
+    try:
+        send_descriptor("--pidfd-socket", path, fd, b"pidfd")
+    finally:
+        os.close(fd)
+
+
+def send_descriptor(what: str, path: str, fd: int, message: bytes) -> None:
     with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM | sockets.SOCK_CLOEXEC) as end:
-        folder = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            end.connect(f"/proc/self/fd/{folder}/{os.path.basename(path)}")
+            folder = os.open(
+                os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+            )
+            try:
+                end.connect(f"/proc/self/fd/{folder}/{os.path.basename(path)}")
+            finally:
+                os.close(folder)
+            end.sendmsg([message], sockets.rights((fd,)))
         except OSError as error:
             raise RootlessError(
-                f"--console-socket {path}: {os.strerror(error.errno or 0).lower()}"
+                f"{what} {path}: {os.strerror(error.errno or 0).lower()}"
             ) from error
-        finally:
-            os.close(folder)
-        end.sendmsg([b"/dev/ptmx"], sockets.rights((master,)))
 
 
 def preserved(given: Given) -> list[int]:
@@ -192,12 +213,3 @@ def plan_cgroup(settings: Given, identity: str, spec: dict[str, Any]) -> cgroup.
         manager="" if manager == "disabled" else manager,
         cgroups_path=linux.get("cgroupsPath") or "",
     )
-
-
-def owner() -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return ""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from rootless.errors import InvalidState, NotFound, RootlessError, Usage
+from rootless.errors import InvalidState, RootlessError, Usage
 from rootless.files import read_bytes, write_atomic
 from rootless.linux.process import open_pidfd
 from rootless.oci.runtime import parse_process
 from rootless.ocicli import records
-from rootless.ocicli.create import preserved, send_console
+from rootless.ocicli.create import preserved, send_console, send_pidfd
 from rootless.ocicli.foreground import forward_signals, wait
 from rootless.ocicli.inside import complete_process
 from rootless.runtime.execute import Execution
@@ -30,11 +30,13 @@ def run(settings: Given, given: Given) -> int:
     record = records.load(settings, given.words[0])
     try:
         return _run(record, given)
-    except NotFound:
-        raise
     except RootlessError as error:
         error.oci_code = _NOT_STARTED  # type: ignore[attr-defined]
         raise
+    except OSError as error:
+        failure = RootlessError(f"exec: {error.filename or ''}: {(error.strerror or '').lower()}")
+        failure.oci_code = _NOT_STARTED  # type: ignore[attr-defined]
+        raise failure from error
 
 
 def _run(record: records.Record, given: Given) -> int:
@@ -79,6 +81,8 @@ def _run(record: records.Record, given: Given) -> int:
             os.close(execution.console)
     if not detach:
         forward_signals(pid)
+    if given.text("pidfd-socket"):
+        send_pidfd(given.text("pidfd-socket"), pid)
     if given.text("pid-file"):
         write_atomic(given.text("pid-file"), str(pid).encode(), 0o644)
     execution.started()

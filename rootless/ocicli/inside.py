@@ -15,8 +15,10 @@ _MAX_BYTES = 1 << 20
 def complete_process(process: dict[str, Any]) -> None:
     """Set HOME from the container's /etc/passwd where the environment does not say it, as runc and crun do."""
     environment: list[str] = list(process.get("env") or [])
-    if any(entry.startswith("HOME=") for entry in environment):
+    given = [entry for entry in environment if entry.startswith("HOME=")]
+    if given and given[-1] != "HOME=":
         return
+    environment = [entry for entry in environment if not entry.startswith("HOME=")]
     environment.append(f"HOME={home_of((process.get('user') or {}).get('uid', 0))}")
     process["env"] = environment
 

@@ -36,7 +36,10 @@ def main(words: list[str] | None = None) -> int:
         if isinstance(error, CommandNotFound):
             # The words that engines look for, to tell this from other failures.
             message = message.replace("'", "`").replace(" in the container", "")
-            if not message.endswith("no such file or directory"):
+            program, _, rest = message.partition(": its interpreter")
+            if rest:
+                message = f"exec {program}: no such file or directory: its interpreter{rest}"
+            elif not message.endswith("no such file or directory"):
                 message += ": no such file or directory"
         _report(settings, f"{message} ({error.hint})" if error.hint else message)
         return getattr(error, "oci_code", 1)

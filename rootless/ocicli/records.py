@@ -177,9 +177,18 @@ class Record:
             "bundle": data.get("bundle", ""),
             "rootfs": data.get("rootfs", ""),
             "created": data.get("created", ""),
-            "owner": data.get("owner", ""),
+            "owner": _user_name(data.get("owner", 0)),
             "annotations": data.get("annotations") or {},
         }
+
+
+def _user_name(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""
 
 
 def identities(root: str) -> list[str]:

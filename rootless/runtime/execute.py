@@ -23,7 +23,15 @@ from rootless.linux.sched import (
 )
 from rootless.runtime import seccomp, sync, terminal
 from rootless.runtime.namespaces import foreign_namespaces
-from rootless.runtime.process import Plan, enter_process, finish, forbid_imports, reset_signals
+from rootless.runtime.priority import set_affinity
+from rootless.runtime.process import (
+    Plan,
+    become_inside_root,
+    enter_process,
+    finish,
+    forbid_imports,
+    reset_signals,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -162,8 +170,13 @@ class Execution:
             prctl(PR_SET_DUMPABLE, 0)
             prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
             reset_signals()
+            affinity = self.process.get("execCPUAffinity") or {}
+            if affinity.get("initial"):
+                set_affinity(affinity["initial"])
             if self.move is not None:
                 self.move()
+            if affinity.get("final"):
+                set_affinity(affinity["final"])
             oom = self.process.get("oomScoreAdj")
             if oom is not None:
                 with open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
@@ -186,7 +199,7 @@ class Execution:
         try:
             prctl(PR_SET_PDEATHSIG, 0)
             os.setsid()
-            become_inside_root()
+            become_inside_root(keep_groups=plan.keep_groups)
             if self.in_root is not None:
                 self.in_root(self.process)
             if self.process.get("terminal"):
@@ -206,16 +219,3 @@ class Execution:
                 pass
         finally:
             os._exit(1)
-
-
-def become_inside_root() -> None:
-    """Take uid and gid 0 of the joined user namespace, where they are mapped, to set up the process with its rights."""
-    try:
-        os.setgroups([])
-    except PermissionError:
-        pass
-    try:
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
-    except OSError:
-        pass  # an id map without root: the process keeps the caller's id until it takes its own

@@ -37,6 +37,7 @@ from rootless.runtime import (
 )
 from rootless.runtime.process import (
     Plan,
+    become_inside_root,
     check_program,
     enter_process,
     forbid_imports,
@@ -61,7 +62,7 @@ class Init:
     """The straight list of steps; `stage` is the word that an error carries."""
 
     __slots__ = (
-        "plan", "spec", "process", "linux", "channel", "stage", "links", "sources", "devices", "proc", "root", "slave", "duties",
+        "plan", "spec", "process", "linux", "channel", "stage", "links", "read_only_later", "sources", "devices", "proc", "root", "slave", "duties",
         "overlays",
     )  # fmt: skip
 
@@ -73,6 +74,9 @@ class Init:
         self.channel = channel
         self.stage = "start"
         self.links: dict[int, str] = {}
+        self.read_only_later: list[
+            int
+        ] = []  # what other mounts and devices have to be put into first
         self.sources: dict[int, int] = {}
         self.duties: dict[int, volumes.Duty] = {}
         self.overlays: dict[int, overlays.Overlay] = {}
@@ -92,7 +96,9 @@ class Init:
         self.channel.expect(sync.MAPPED)
         self.write_oom_score()  # before the ids change: then /proc/self is not ours any more
         if plan.idmap is not None:
-            become_root(plan.idmap)
+            become_root(plan.idmap, keep_groups=plan.keep_groups)
+        elif "user" in plan.own_namespaces:
+            become_inside_root()  # a joined one, whose map nobody has told
         prctl.prctl(prctl.PR_SET_PDEATHSIG, signal.SIGKILL)
         self.stage = "namespaces"
         os.setsid()
@@ -100,13 +106,16 @@ class Init:
         if "network" in plan.new_namespaces:
             loopback_up()
         self.set_names()
-        if "mount" in plan.new_namespaces:
+        if "mount" in plan.own_namespaces:
             self.stage = "root file system"
             self.mount_root()
             self.stage = "mount"
             self.mount_all()
             self.stage = "devices"
             self.populate_dev()
+            for fd in self.read_only_later:
+                m.mount_setattr(fd, m.MOUNT_ATTR_RDONLY)
+                os.close(fd)
             self.call_create_hooks()
             self.stage = "pivot_root"
             self.pivot()
@@ -177,7 +186,7 @@ class Init:
         return hooks.state_document(self.spec, self.plan.identity, self.plan.bundle, status, pid)
 
     def open_host_side(self) -> None:
-        if "mount" not in self.plan.new_namespaces:
+        if "mount" not in self.plan.own_namespaces:
             return
         self.proc = os.open("/proc", fs.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         if fs.fd_fs_type(self.proc) != fs.PROC_SUPER_MAGIC:
@@ -193,7 +202,9 @@ class Init:
                 if link:
                     self.links[index] = link
                 else:
-                    self.sources[index] = mounts.open_source(entry)
+                    self.sources[index] = mounts.open_source(
+                        entry, deep_read_only=self.plan.deep_read_only
+                    )
             elif entry.get("type") == "overlay":
                 self.overlays[index] = overlays.Overlay(entry)
                 self.overlays[index].open()
@@ -298,13 +309,15 @@ class Init:
             os.close(target)
             self.leave(source, destination)
             return
+        read_only = False
         kind = entry.get("type") or "none"
         target = mounts.open_target(self.root, destination, directory=True)
         try:
             if index in self.overlays:
                 made = self.overlays[index].mount()
             else:
-                made = mounts.new_mount(entry, gid_mapped=tty_mapped, below=target)
+                made = mounts.new_mount(entry, gid_mapped=tty_mapped, below=target, writable=True)
+                read_only = options.is_read_only()
         except OSError as error:
             made = self.instead_of(kind, entry, error)
         if mounts.wants_idmap(entry, options):
@@ -320,6 +333,8 @@ class Init:
         if subpath:
             mounts.cover_with(made, subpath, target)
         os.close(target)
+        if read_only:
+            self.read_only_later.append(os.dup(made))
         self.leave(made, destination)
 
     def leave(self, made: int, destination: str) -> None:
@@ -397,6 +412,11 @@ class Init:
 
     def pivot(self) -> None:
         os.fchdir(self.root)
+        if self.plan.no_pivot:
+            os.chroot(".")  # upon the host's root already
+            os.chdir("/")
+            forbid_imports()
+            return
         m.pivot_root(".", ".")
         # The old root lies on top of the new one at "/". It is a slave of the host's already, so that taking it off stays
         # in here; mount(2) on "." would mean the new one and undo what is shared in it.

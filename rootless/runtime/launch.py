@@ -55,7 +55,7 @@ class Launch:
 
     __slots__ = (
         "spec", "root", "stdio", "preserve_fds", "in_root", "cache", "die_with_parent", "identity", "bundle", "pid", "console",
-        "outer", "gate", "keyring", "netns", "userns", "_listener", "_channel",
+        "outer", "gate", "keyring", "no_pivot", "deep_read_only", "netns", "userns", "_listener", "_channel",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +73,8 @@ class Launch:
         outer: tuple[int, IdMap] | None = None,
         gate: sockets.socket | None = None,
         keyring: str = "",
+        no_pivot: bool = False,
+        deep_read_only: bool = True,
     ) -> None:
         self.spec = spec
         self.root = root
@@ -86,6 +88,8 @@ class Launch:
         self.outer = outer  # a user namespace to make the container's in: its descriptor and map (user networks)
         self.gate = gate  # a listening socket: init outlives us, and waits for its start there
         self.keyring = keyring
+        self.no_pivot = no_pivot
+        self.deep_read_only = deep_read_only
         self.pid = 0
         self.console = -1
         # A joined user namespace and the new network namespace in it, until `mapped`: init's /proc is closed to us then.
@@ -119,6 +123,8 @@ class Launch:
             listener=self._listener,
             gate=self.gate,
             keyring=self.keyring,
+            no_pivot=self.no_pivot,
+            deep_read_only=self.deep_read_only,
         )
         flags = 0
         for kind in new:

@@ -89,6 +89,9 @@ class Options:
         for word in words:
             self._add(word)
 
+    def is_read_only(self) -> bool:
+        return bool((self.set | self.recursive_set) & _RO and not self.clear & _RO)
+
     def without_times(self) -> bool:
         """Take off what concerns times of access; whether there was anything of it."""
         before = (self.set, self.clear)
@@ -143,7 +146,7 @@ def known_options() -> list[str]:
     return sorted(words)
 
 
-def open_source(entry: dict[str, Any]) -> int:
+def open_source(entry: dict[str, Any], *, deep_read_only: bool = True) -> int:
     """A detached copy of a bind mount's source; taken before the host's root is left, with the caller's groups.
 
     Raises SetupError that names both ends.
@@ -179,7 +182,7 @@ def open_source(entry: dict[str, Any]) -> int:
         ) from error
     try:
         try:
-            _apply_attributes(fd, options, bind=True)
+            _apply_attributes(fd, options, deep_read_only=deep_read_only)
         except PermissionError:
             if not options.without_times():
                 raise
@@ -187,7 +190,7 @@ def open_source(entry: dict[str, Any]) -> int:
             log.warn(
                 f"mount at {entry['destination']}: times of access stay as the host's mount has them"
             )
-            _apply_attributes(fd, options, bind=True)
+            _apply_attributes(fd, options, deep_read_only=deep_read_only)
     except OSError as error:
         os.close(fd)
         raise SetupError(
@@ -239,14 +242,13 @@ def cover_with(made: int, subpath: str, target: int) -> None:
     os.close(copy)
 
 
-def _apply_attributes(fd: int, options: Options, *, bind: bool) -> None:
+def _apply_attributes(fd: int, options: Options, *, deep_read_only: bool) -> None:
     on, off = options.set, options.clear
-    if bind:
-        # A copy of a read-write mount is read-write; where the host's is read-only it stays so.
-        off &= ~_RO
-        if on & _RO and options.recursive:
-            # Read-only means all of it: what is mounted below the source as well.
-            m.mount_setattr(fd, _RO, recursive=True)
+    # A copy of a read-write mount is read-write; where the host's is read-only it stays so.
+    off &= ~_RO
+    if on & _RO and options.recursive and deep_read_only:
+        # Read-only means all of it: what is mounted below the source as well.
+        m.mount_setattr(fd, _RO, recursive=True)
     if on or off:
         m.mount_setattr(fd, on, off)
     if options.recursive_set or options.recursive_clear:
@@ -255,10 +257,13 @@ def _apply_attributes(fd: int, options: Options, *, bind: bool) -> None:
         m.mount_setattr(fd, propagation=kind, recursive=recursive)
 
 
-def new_mount(entry: dict[str, Any], *, gid_mapped: bool = True, below: int = -1) -> int:
+def new_mount(
+    entry: dict[str, Any], *, gid_mapped: bool = True, below: int = -1, writable: bool = False
+) -> int:
     """A detached mount of a new file system for an entry that is no bind mount.
 
-    A tmpfs whose mode nobody says has that of the folder that it covers, `below`.
+    A tmpfs whose mode nobody says has that of the folder that it covers, `below`. With `writable` a read-only one is
+    not yet read-only.
     """
     options = Options(entry.get("options") or [])
     kind = entry.get("type") or "none"
@@ -274,9 +279,10 @@ def new_mount(entry: dict[str, Any], *, gid_mapped: bool = True, below: int = -1
         data.append(("mode", f"{stat.S_IMODE(os.fstat(below).st_mode):o}"))
     data += [(word, None) for word in options.superblock]
     source = entry.get("source") or kind
-    fd = m.new_filesystem(
-        kind, [("source", source), *data], options.set | options.recursive_set & ~options.clear
-    )
+    attributes = options.set | options.recursive_set & ~options.clear
+    if writable:
+        attributes &= ~_RO
+    fd = m.new_filesystem(kind, [("source", source), *data], attributes)
     for how, recursive in options.propagation:
         m.mount_setattr(fd, propagation=how, recursive=recursive)
     return fd

@@ -37,7 +37,8 @@ class Plan:
 
     __slots__ = (
         "spec", "root", "idmap", "stdio", "preserve_fds", "in_root", "filter", "filter_flags", "new_namespaces",
-        "die_with_parent", "listener", "identity", "bundle", "gate", "own_namespaces", "keyring",
+        "die_with_parent", "listener", "identity", "bundle", "gate", "own_namespaces", "keyring", "no_pivot",
+        "deep_read_only", "keep_groups",
     )  # fmt: skip
 
     def __init__(
@@ -59,7 +60,17 @@ class Plan:
         bundle: str = "",
         gate: socket.socket | None = None,
         keyring: str = "",
+        no_pivot: bool = False,
+        deep_read_only: bool = True,
     ) -> None:
+        self.no_pivot = no_pivot
+        self.deep_read_only = (
+            deep_read_only  # whether `ro` of an rbind mount means what is mounted below it, too
+        )
+        self.keep_groups = (spec.get("annotations") or {}).get("run.oci.keep_original_groups") in (
+            "1",
+            "true",
+        )  # crun's
         self.keyring = keyring  # the name of a session keyring to make, for the caller's not to be the program's
         self.gate = gate
         self.identity = identity
@@ -84,6 +95,20 @@ def forbid_imports() -> None:
     sys.meta_path.clear()
     sys.path.clear()
     sys.path_hooks.clear()
+
+
+def become_inside_root(*, keep_groups: bool = False) -> None:
+    """Take uid and gid 0 of the joined user namespace, where they are mapped, to set up the process with its rights."""
+    try:
+        if not keep_groups:
+            os.setgroups([])
+    except PermissionError:
+        pass
+    try:
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    except OSError:
+        pass  # an id map without root: the process keeps the caller's id until it takes its own
 
 
 def reset_signals() -> None:
@@ -116,7 +141,7 @@ def enter_process(
             give_stdio(stdio, uid)
     priority.set_scheduling(process)
     enter_cwd(process.get("cwd") or "/", uid, gid, before_ids=True)
-    groups = user.get("additionalGids")
+    groups = None if plan.keep_groups else user.get("additionalGids")
     if plan.keyring:
         try:
             join_session_keyring(plan.keyring)
@@ -128,13 +153,13 @@ def enter_process(
     sets.keep()
     set_ids(uid, gid, groups)
     os.umask(user["umask"] if user.get("umask") is not None else 0o022)
+    personality_of(process, plan)  # before a filter that may forbid it
     if plan.filter is not None and not no_new_privs:
         # Without no_new_privs a filter needs CAP_SYS_ADMIN: before the capabilities go (seccomp(2)).
         permitted = prctl.capget()[1]
         prctl.capset(permitted, permitted, 0)
         load_filter(plan, channel)
     sets.apply()
-    personality_of(process, plan)
     if no_new_privs:
         prctl.prctl(prctl.PR_SET_NO_NEW_PRIVS, 1)
     enter_cwd(process.get("cwd") or "/", uid, gid, before_ids=False)

@@ -343,7 +343,8 @@ def send_listener(section: Section, fd: int, pid: int, state: dict[str, Any]) ->
                 agent.sendall(data[sent:])
         except OSError as error:
             raise SetupError(
-                f"linux.seccomp.listenerPath: cannot send to {path}: {os.strerror(error.errno or 0)}",
+                f"linux.seccomp.listenerPath: failed to connect with seccomp agent {path}: "
+                f"{os.strerror(error.errno or 0).lower()}",
                 stage="seccomp",
                 errno=error.errno or 0,
             ) from error

@@ -123,6 +123,34 @@ def test_exec_of_a_process_document(oci: Runtime) -> None:
     assert 'cwd: "etc" is not an absolute path' in result.err
 
 
+def test_cpus_of_an_exec(oci: Runtime) -> None:
+    first = min(os.sched_getaffinity(0))
+    document = {"args": ["grep", "Cpus_allowed_list", "/proc/self/status"], "cwd": "/", "env": ["PATH=/bin"]}  # fmt: skip
+    document["execCPUAffinity"] = {"initial": str(first), "final": str(first)}  # type: ignore[assignment]
+    name = oci.start()
+    (oci.folder / "process").write_text(json.dumps(document))
+    result = oci("exec", "--process", str(oci.folder / "process"), name)
+    assert result.out == f"Cpus_allowed_list:\t{first}\n"
+
+
+def test_a_script_whose_interpreter_is_missing(oci: Runtime) -> None:
+    name = oci.start()
+    script = oci.rootfs / "script"
+    script.write_text("#!/nonesuch foo\n")
+    script.chmod(0o755)
+    result = oci("exec", name, "/script")
+    assert result.code == 255
+    assert "exec /script: no such file or directory" in result.err
+
+
+def test_a_pid_file_that_cannot_be_written(oci: Runtime) -> None:
+    name = oci.start()
+    assert oci("exec", "--pid-file", "/nonesuch/pid", name, "true").code == 255
+    result = oci("run", "--pid-file", "/nonesuch/pid", "--bundle", str(oci.bundle()), "two")
+    assert result.code == 1
+    assert oci("state", "two").code == 1
+
+
 def test_exec_in_the_background(oci: Runtime) -> None:
     name = oci.start()
     path = oci.folder / "pid"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -404,6 +405,120 @@ def test_versions_and_unknown_fields(oci: Runtime, version: str) -> None:
         spec["process"]["unknown"] = 1
 
     assert oci.go("true", change=change).code == 0
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        (["HOME=/mine"], "HOME=/mine"),
+        (["HOME="], "HOME=/root"),
+        (["HOME=/mine", "HOME="], "HOME=/root"),
+        (["ONE=two", "ONE=three", "HOME=/"], "ONE=three"),
+        (["ONE=two", "ONE="], "ONE="),
+        (["LINES=a\nb"], "LINES=a"),
+    ],
+)
+def test_the_environment(oci: Runtime, env: list[str], expected: str) -> None:
+    result = oci.go("env", change=process(env=["PATH=/bin", *env]))
+    assert expected in result.lines
+    names = [line.partition("=")[0] for line in result.lines if "=" in line]
+    assert len(names) == len(set(names))
+
+
+def test_personality(oci: Runtime) -> None:
+    rule = {"names": ["personality"], "action": "SCMP_ACT_ERRNO"}
+    change = linux(
+        personality={"domain": "LINUX32", "flags": []},
+        seccomp={"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]},
+    )
+    name = oci.start("sh", "-c", "uname -m > /tmp/machine; sleep 1000", change=change)
+    machine = os.uname().machine
+    wanted = {"x86_64": "i686", "aarch64": "armv8l"}.get(machine, machine)
+    assert oci("exec", name, "busybox", "uname", "-m").out.strip() == wanted
+
+
+@pytest.mark.parametrize("options", [["ro"], ["ro", "mode=755"]])
+def test_a_read_only_dev_still_has_its_devices(oci: Runtime, options: list[str]) -> None:
+    def change(spec: dict[str, Any]) -> None:
+        spec["mounts"][1]["options"] += options
+        spec["mounts"].append({"destination": "/mnt", "type": "tmpfs", "options": ["ro"]})
+        spec["mounts"].append({"destination": "/mnt/in/it", "type": "tmpfs"})
+
+    script = "cat /proc/self/mountinfo; echo x > /dev/null && touch /mnt/in/it/x && ! touch /dev/x"
+    result = oci.go("sh", "-c", script, change=change)
+    assert result.code == 0, result
+    for target in ("/dev", "/mnt"):
+        assert mount_line(result, target)[5].startswith("ro")
+
+
+def test_masked_folders_are_empty_to_whoever_looks(oci: Runtime) -> None:
+    """Without CAP_DAC_OVERRIDE, as runc's own example of a configuration has it."""
+    bundle = oci.bundle("sh", "-c", "ls /etc && ! touch /etc/x && ! cat /root/secret", change=linux(maskedPaths=["/etc", "/root"]), own=True)  # fmt: skip
+    result = oci("run", "--bundle", str(bundle), "one")
+    assert (result.code, result.out) == (0, "")
+    assert "Read-only file system" in result.err
+
+
+@pytest.mark.parametrize("kind", ["maskedPaths", "readonlyPaths"])
+def test_masks_that_cannot_be(oci: Runtime, kind: str) -> None:
+    result = oci.go("true", change=linux(**{kind: ["relative"]}))
+    assert result.code == 1
+    assert f"linux.{kind}[0]" in result.err
+    bundle = oci.bundle(change=linux(**{kind: ["/loop"]}), own=True)
+    (bundle / "rootfs/loop").symlink_to("../loop")
+    assert oci("run", "--bundle", str(bundle), "one").code == 1
+
+
+def test_sources_below_the_bundle(oci: Runtime) -> None:
+    bundle = oci.bundle("ls", "/tmp/b/config.json", change=mounted(destination="/tmp/b", source=".", options=["bind"]))  # fmt: skip
+    assert oci("run", "--bundle", str(bundle), "one", cwd="/").out == "/tmp/b/config.json\n"
+
+
+def test_a_root_that_is_the_bundle(oci: Runtime) -> None:
+    bundle = oci.bundle("ls", "/config.json", own=True, change=lambda spec: spec.update(root={"path": "."}))  # fmt: skip
+    (bundle / "config.json").rename(bundle / "rootfs/config.json")
+    assert oci("run", "--bundle", str(bundle / "rootfs"), "one").out == "/config.json\n"
+
+
+def test_no_pivot(oci: Runtime) -> None:
+    result = oci.go("sh", "-c", "ls /; cat /proc/self/mountinfo", flags=("--no-pivot",))
+    assert result.code == 0, result
+    assert "root" in result.lines
+    assert "home" not in result.lines
+
+
+def test_original_groups(oci: Runtime) -> None:
+    groups = [group for group in os.getgroups() if group != os.getgid()]
+    change: Change = lambda spec: spec.update(annotations={"run.oci.keep_original_groups": "1"})  # noqa: E731
+    result = oci.go("sed", "-n", "s/^Groups:.//p", "/proc/self/status", change=change)
+    assert len(result.out.split()) == len(os.getgroups()), (result, groups)
+    plain = oci.go("sed", "-n", "s/^Groups:.//p", "/proc/self/status")
+    assert plain.out.split() == []
+
+
+def test_without_a_mount_namespace(oci: Runtime) -> None:
+    def change(spec: dict[str, Any]) -> None:
+        spec["linux"]["namespaces"] = [{"type": "pid"}]
+
+    result = oci.go("true", change=change)
+    assert result.code == 1
+    assert "linux.namespaces: a mount namespace is missing" in result.err
+
+
+@pytest.mark.parametrize("how", ["--pidfd-socket", "annotation"])
+def test_a_pidfd_for_the_caller(oci: Runtime, how: str) -> None:
+    path = str(oci.folder / f"pidfd{len(how)}")
+    change: Change = lambda spec: spec.update(annotations={"run.oci.pidfd_receiver": path})  # noqa: E731
+    bundle = oci.bundle("sleep", "1000", change=change if how == "annotation" else None)
+    flags = ("--pidfd-socket", path) if how != "annotation" else ()
+    with agent(path) as server:
+        oci.quiet("run", "--detach", *flags, "--bundle", str(bundle), "one")
+        with server.accept()[0] as end:
+            _, fds, _, _ = socket.recv_fds(end, 100, 4)
+    assert len(fds) == 1
+    signal.pidfd_send_signal(fds[0], signal.SIGKILL)
+    os.close(fds[0])
+    oci.wait_for("one", "stopped")
 
 
 # user namespaces

@@ -15,7 +15,7 @@ from tests.support.engine import REPOSITORY, Engine, Result
 from tests.support.images import GROUP, PASSWD
 
 APPLETS = (
-    *("sh", "cat", "chmod", "cp", "echo", "env", "false", "hostname", "id", "kill", "ls", "mkdir", "mount", "nc"),
+    *("sh", "cat", "chmod", "cp", "echo", "env", "false", "grep", "hostname", "id", "kill", "ls", "mkdir", "mount", "nc"),
     *("ps", "readlink", "rm", "sed", "seq", "sleep", "stat", "stty", "touch", "true", "tty", "ulimit", "wc", "yes"),
 )  # fmt: skip
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
