@@ -453,6 +453,7 @@ def prepare(
     if wanted.mode in DRIVERS:
         dirs = config.texts("engine", "helper_binaries_dir") if config else []
         link.ports = published.choose_host_ports(wanted.ports)
+        published.refuse_sctp(link.ports)
         link.driver = _choose_driver(wanted, dirs, link)
         published.check_free(link.ports)
         if link.driver == "pasta":
@@ -584,6 +585,7 @@ def _prepare_bridge(
         wishes.append(wish_of(netrecords.read(link.paths, config, label), given))
     internal = all(wish["network"].get("internal") for wish in wishes)
     link.ports = [] if internal else published.choose_host_ports(link.plan.ports)
+    published.refuse_sctp(link.ports)
     published.check_free(link.ports)
     if not internal and link.config is not None:
         _cache(link.paths)
@@ -715,6 +717,9 @@ def write_in_place(folder: str, name: str, text: str) -> str:
     try:
         os.write(fd, text.encode())
         os.fchmod(fd, 0o644)
+    except OSError as error:
+        error.filename = path  # write(2) names none
+        raise
     finally:
         os.close(fd)
     return path

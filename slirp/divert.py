@@ -37,5 +37,8 @@ def prepare(netlink: Netlink) -> None:
 
 def prepare_container(netlink: Netlink) -> None:
     """In the namespace of the server itself, whose answers to a marked connection are marked too."""
+    loopback = netlink.link("lo")
+    if loopback is not None and not loopback.is_up:
+        netlink.set_up(loopback.index)  # we may be earlier than the helper
     prepare(netlink)
     set_sysctl("ipv4/tcp_fwmark_accept", "1")

@@ -10,6 +10,7 @@ import os
 
 from rootless.errors import RootlessError, Usage
 from slirp.host import uplink4, uplink6
+from slirp.ports import refuse_sctp
 from slirp.process import Pending, find_program
 
 TYPE_CHECKING = False
@@ -196,16 +197,12 @@ def settings(
     map_guest = _values(given, "--map-guest-addr")
     family = 4 if names & {"-4", "--ipv4-only"} else 6 if names & {"-6", "--ipv6-only"} else 0
 
+    refuse_sctp(ports)
     arguments = given
     flags = {"tcp": "-t", "udp": "-u"}
     used = set()
     for mapping in ports:
-        flag = flags.get(mapping.protocol)
-        if flag is None:
-            raise RootlessError(
-                f"pasta cannot forward protocol {mapping.protocol}",
-                hint="sctp ports cannot be published without privileges",
-            )
+        flag = flags[mapping.protocol]
         used.add(flag)
         address = f"{mapping.host_ip}/" if mapping.host_ip else ""
         last = mapping.count - 1

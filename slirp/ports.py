@@ -300,13 +300,20 @@ def choose_host_ports(mappings: Iterable[PortMapping]) -> list[PortMapping]:
     return chosen
 
 
+def refuse_sctp(mappings: Iterable[PortMapping]) -> None:
+    """No helper carries it: neither pasta nor slirp4netns, nor Podman's own for networks."""
+    if any(mapping.protocol == "sctp" for mapping in mappings):
+        raise RootlessError(
+            "sctp ports cannot be published without privileges: no network helper carries sctp",
+            hint="publish tcp or udp, or share the host's network: --network host",
+        )
+
+
 def check_free(mappings: Iterable[PortMapping]) -> None:
     """Fail at once where a host port cannot be taken, with who holds it or what would allow it."""
     held: list[_socket.socket] = []
     try:
         for mapping in mappings:
-            if mapping.protocol == "sctp":
-                continue
             for step in range(mapping.count):
                 held += _take(mapping.host_ip, mapping.host_port + step, mapping.protocol)
     finally:

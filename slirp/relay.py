@@ -27,7 +27,7 @@ from rootless.linux.process import set_name, set_title
 from rootless.linux.sched import CLONE_NEWNET, CLONE_NEWUSER, setns
 from slirp import divert
 from slirp.netlink import Netlink
-from slirp.ports import refused
+from slirp.ports import refuse_sctp, refused
 from slirp.process import Helper
 
 TYPE_CHECKING = False
@@ -84,7 +84,8 @@ class Inside:
         self.keeps_udp = answers and not is_container
 
     def enter(self) -> None:
-        setns(self.userns, CLONE_NEWUSER)
+        if self.userns >= 0:  # else we are in it
+            setns(self.userns, CLONE_NEWUSER)
         setns(self.netns, CLONE_NEWNET)
         if self.is_container:
             try:
@@ -127,6 +128,7 @@ def _is_near(address: str) -> bool:
 
 def start(mappings: Sequence[PortMapping], inside: Inside) -> Helper:
     """Take the ports and carry what arrives; Conflict where one is taken."""
+    refuse_sctp(mappings)
     listeners: list[_Listener] = []
     try:
         for mapping in mappings:

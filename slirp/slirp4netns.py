@@ -11,9 +11,9 @@ import os
 
 from rootless import quickjson as json
 from rootless.errors import RootlessError, Usage
-from rootless.linux.sched import CLONE_NEWNET, CLONE_NEWUSER, setns
-from slirp.ports import normal_address, refused
+from slirp.ports import normal_address, refuse_sctp, refused
 from slirp.process import Pending, find_program
+from slirp.sysctl import no_address_detection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def start(
     except FileNotFoundError:
         pass
     if settings.enable_ipv6:
-        _no_address_detection(netns, userns)
+        no_address_detection(netns, userns)
     return Pending(
         "slirp4netns",
         argv,
@@ -173,31 +173,10 @@ def _is_ready(pid: int, words: bytes) -> bool:
     return words == b"1" or words.endswith(b"\n1")
 
 
-def _no_address_detection(netns: int, userns: int) -> None:
-    """Duplicate address detection would keep the container's IPv6 address unusable for a second."""
-    pid = os.fork()
-    if not pid:
-        try:
-            if userns >= 0:
-                setns(userns, CLONE_NEWUSER)
-            setns(netns, CLONE_NEWNET)
-            with open("/proc/sys/net/ipv6/conf/default/accept_dad", "w") as file:
-                file.write("0")
-        except OSError:
-            pass  # a kernel without IPv6
-        finally:
-            os._exit(0)
-    os.waitpid(pid, 0)
-
-
 def forward(folder: str, settings: Settings, ports: Sequence[PortMapping]) -> None:
     """Open the published ports; an error names the port."""
+    refuse_sctp(ports)
     for mapping in ports:
-        if mapping.protocol not in ("tcp", "udp"):
-            raise RootlessError(
-                f"slirp4netns cannot forward protocol {mapping.protocol}",
-                hint="sctp ports cannot be published without privileges",
-            )
         if ":" in mapping.host_ip:
             raise RootlessError(
                 f"slirp4netns cannot publish on the IPv6 address {mapping.host_ip}",

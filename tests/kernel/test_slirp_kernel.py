@@ -292,3 +292,113 @@ def test_relay(space: Namespaces, protocol: str) -> None:
         os.close(tell)
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", port), 1)
+
+
+def _new_netns() -> int:
+    """A further network namespace of the user namespace that we are in."""
+    before = os.open("/proc/self/ns/net", os.O_RDONLY)
+    unshare(CLONE_NEWNET)
+    fresh = os.open("/proc/self/ns/net", os.O_RDONLY)
+    with Netlink() as link:
+        link.set_up(1)
+    setns(before, CLONE_NEWNET)
+    os.close(before)
+    return fresh
+
+
+def _wire(netns: int, subnet: tuple[str, str], name: str) -> None:
+    """A pair of interfaces, from here (.1) to there (.2), in both families."""
+    with Netlink() as here:
+        here.add_veth(name, 0, 1500, "eth0", netns, "02:00:00:00:00:07")
+        ours = here.link(name)
+        assert ours is not None
+        for address, prefix in ((f"{subnet[0]}.1", 24), (f"{subnet[1]}::1", 64)):
+            here.add_address(ours.index, address, prefix)
+        here.set_up(ours.index)
+    before = os.open("/proc/self/ns/net", os.O_RDONLY)
+    setns(netns, CLONE_NEWNET)
+    with Netlink() as there:
+        theirs = there.link("eth0")
+        assert theirs is not None
+        for address, prefix in ((f"{subnet[0]}.2", 24), (f"{subnet[1]}::2", 64)):
+            there.add_address(theirs.index, address, prefix)
+        there.set_up(theirs.index)
+        there.add_route("0.0.0.0/0", gateway=f"{subnet[0]}.1", index=theirs.index)
+        there.add_route("::/0", gateway=f"{subnet[1]}::1", index=theirs.index)
+    setns(before, CLONE_NEWNET)
+    os.close(before)
+
+
+def _greet(ready: int) -> None:
+    """Speaks first, and says what address it sees; TCP and UDP."""
+    tcp = socket.create_server(("::", 7000), family=socket.AF_INET6, dualstack_ipv6=True)
+    udp = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    udp.bind(("::", 7000))
+    os.write(ready, b"x")
+    while True:
+        for one in select.select([tcp, udp], [], [])[0]:
+            if one is udp:
+                peer = udp.recvfrom(64)[1]
+                udp.sendto(peer[0].encode(), peer)
+            else:
+                client, peer = tcp.accept()
+                client.sendall(peer[0].encode())
+                client.close()
+
+
+def _greeting(address: str, kind: int) -> str:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, kind) as one:
+        one.settimeout(5)
+        one.connect((address, 8000))
+        if kind == socket.SOCK_DGRAM:
+            one.send(b"x")
+        return one.recv(64).decode().removeprefix("::ffff:")
+
+
+@pytest.mark.needs("nft", "ipv6")
+@pytest.mark.parametrize("is_container", [True, False])
+def test_case_42_relay_shows_a_strangers_address(space: Namespaces, is_container: bool) -> None:
+    """With its sockets in the server's own namespace, and in one that is the server's way out."""
+
+    def body() -> None:
+        with Netlink() as link:
+            link.set_up(1)
+        stranger, middle, server = _new_netns(), _new_netns(), _new_netns()
+        _wire(stranger, ("192.0.2", "2001:db8:1"), "outside")
+        here = os.open("/proc/self/ns/net", os.O_RDONLY)
+        setns(middle, CLONE_NEWNET)
+        _wire(server, ("10.9.0", "fd09"), "bridge")
+        with Netlink() as link:
+            divert.prepare(link)
+        firewall.apply(firewall.find(), firewall.ruleset([]))
+        setns(server, CLONE_NEWNET)
+        reads, ready = os.pipe()
+        serving = os.fork()
+        if not serving:
+            _greet(ready)
+        os.read(reads, 1)
+        setns(here, CLONE_NEWNET)
+        inside = relay.Inside(
+            ["10.9.0.2", "fd09::2"],
+            server if is_container else middle,
+            -1,
+            is_container=is_container,
+        )
+        helper = relay.start(
+            [PortMapping("", 8000, 7000, 1, "tcp"), PortMapping("", 8000, 7000, 1, "udp")], inside
+        )
+        near = "10.9.0.2" if is_container else "10.9.0.1"
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            assert _greeting("127.0.0.1", kind) == near
+        setns(stranger, CLONE_NEWNET)
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            if kind == socket.SOCK_DGRAM and is_container:
+                continue  # the kernel marks answers of TCP only
+            assert _greeting("192.0.2.1", kind) == "192.0.2.2"
+            assert _greeting("2001:db8:1::1", kind) == "2001:db8:1::2"
+        helper.stop()
+        os.kill(serving, signal.SIGKILL)
+
+    space.inside(body)

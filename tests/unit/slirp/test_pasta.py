@@ -74,7 +74,7 @@ def test_options_that_are_the_engines_own(option: str) -> None:
 
 
 def test_sctp_is_refused() -> None:
-    with pytest.raises(RootlessError, match="cannot forward protocol sctp"):
+    with pytest.raises(RootlessError, match="sctp ports cannot be published"):
         pasta.settings(OLD, (), parse_publish(["9:9/sctp"]))
 
 
