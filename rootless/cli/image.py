@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rootless.cli.options import format_option
 from rootless.cli.table import Command, Option
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -164,11 +164,18 @@ EXISTS = Command(
     examples=("image exists debian",),
     complete="images",
 )
+
+
+def check_inspect(inv: Invocation) -> None:
+    if not inv.args:
+        raise Usage("no names or ids specified")
+
+
 INSPECT = Command(
     "[options] IMAGE [IMAGE...]",
     inspect,
     (format_option(),),
-    args=(1, None),
+    args=check_inspect,
     description="Shows everything that is known of images.",
     examples=("image inspect debian", "image inspect --format '{{.Config.Env}}' debian"),
     complete="images",

@@ -105,11 +105,35 @@ def _ensure(store: ImageStore, name: str, options: PullOptions, reporter: Report
     with Session(options.access) as session:
         if options.policy == NEWER and local is not None:
             try:
-                return pull(store, name, options, reporter, session)
+                return _pull_newer(store, name, local, options, reporter, session)
             except RegistryError as error:
                 log.debug(f"{name}: kept as it is: {error}")
                 return local
         return pull(store, name, options, reporter, session)
+
+
+def _pull_newer(
+    store: ImageStore,
+    name: str,
+    local: Image,
+    options: PullOptions,
+    reporter: Reporter,
+    session: Session,
+) -> Image:
+    """The image that is here where the registry still has that one, without a word; else its newer one."""
+    transport, rest = reference.split_transport(name)
+    if transport not in ("", "docker"):
+        return pull(store, name, options, reporter, session)
+    quiet = Reporter()
+    quiet.choose = reporter.choose
+    found, remember = find(rest, session, quiet)
+    if found.digest in local.digests:
+        return local
+    reporter.say(f"Trying to pull {found.name}...")
+    image = fetch(store, found, options, reporter, session)
+    if remember:
+        registries.remember_alias(remember, found.name)
+    return image
 
 
 def _local(store: ImageStore, name: str, options: PullOptions) -> Image | None:

@@ -77,6 +77,9 @@ def remove(
     image = store.lookup(text)
     names = list(image.names)
     done = Removed()
+    keepers = users.get(image.id, [])
+    if keepers and not force and by_name is None:
+        raise _in_use(keepers)
     if by_name is None and len(names) > 1 and not force:
         raise RootlessError(
             f'unable to delete image "{image.id}" by ID with more than one tag ({", ".join(names)}): please force removal'
@@ -89,13 +92,9 @@ def remove(
         store.tell("untag", by_name, image.id)
         store.tell("remove", by_name, image.id)
         return done
-    keepers = users.get(image.id, [])
     if keepers:
         if not force or remove_container is None:
-            raise ImageInUse(
-                f"image used by {keepers[0]}: image is in use by a container: consider listing external containers "
-                "and force-removing image"
-            )
+            raise _in_use(keepers)
         for container in keepers:
             remove_container(container)
     done.untagged += names
@@ -103,6 +102,13 @@ def remove(
         store.tell("untag", name, image.id)
     _delete(store, image, users, done, prune_parents, by_name or "")
     return done
+
+
+def _in_use(keepers: list[str]) -> ImageInUse:
+    return ImageInUse(
+        f"image used by {keepers[0]}: image is in use by a container: consider listing external containers "
+        "and force-removing image"
+    )
 
 
 def _remove_list(found: ManifestList, text: str, force: bool) -> Removed:

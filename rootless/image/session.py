@@ -139,19 +139,11 @@ class Progress:
 
 def parse_delay(text: str) -> float | None:
     """Read --retry-delay, a Go duration."""
+    from rootless.image.filters import duration
+
     if not text:
         return None
-    units = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-    total, rest = 0.0, text
-    while rest:
-        number = ""
-        while rest and (rest[0].isdigit() or rest[0] == "."):
-            number, rest = number + rest[0], rest[1:]
-        unit = ""
-        while rest and not (rest[0].isdigit() or rest[0] == "."):
-            unit, rest = unit + rest[0], rest[1:]
-        try:
-            total += float(number) * units[unit]
-        except (ValueError, KeyError):
-            raise Usage(f"--retry-delay: {text!r} is not a duration such as 5s or 1m30s") from None
-    return total
+    seconds = duration(text)
+    if seconds is None:
+        raise Usage(f"--retry-delay: {text!r} is not a duration such as 5s or 1m30s")
+    return seconds

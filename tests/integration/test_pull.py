@@ -647,3 +647,22 @@ def test_zstd_chunked_layers_are_zstd_layers(fresh: Engine, tmp_path: Path) -> N
     (layout / "index.json").write_text(json.dumps(index))
     identity = fresh.ok("pull", "-q", f"oci:{layout}:1")
     assert fresh("image", "diff", identity).lines == ["A /f"]
+
+
+def test_newer_says_nothing_where_nothing_is(
+    fresh: Engine, busybox_archive: Path, server: DockerRegistry
+) -> None:
+    name = f"{server.host}/newer/busybox:1"
+    skopeo_copy = ["skopeo", "copy", "-q", "--dest-tls-verify=false"]
+    subprocess.run(
+        [*skopeo_copy, f"docker-archive:{busybox_archive}", f"docker://{name}"], check=True
+    )
+    words = ("pull", "--policy", "newer", "--tls-verify=false", name)
+    assert "Copying blob" in fresh(*words).err
+    again = fresh(*words)
+    assert (again.code, again.err) == (0, "")
+    other = images.docker_archive(
+        fresh.folder / "o.tar", [images.layer([images.file("x")])], ["x:1"]
+    )
+    subprocess.run([*skopeo_copy, f"docker-archive:{other}", f"docker://{name}"], check=True)
+    assert "Copying blob" in fresh(*words).err

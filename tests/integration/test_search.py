@@ -80,6 +80,6 @@ def test_mistakes(fresh: Engine, fake: FakeRegistry) -> None:
     assert "no registries to search" in fresh.fails("search", "term")
     assert "invalid filter" in fresh.fails("search", "-f", "x=1", f"{fake.host}/x")
     assert "not a number" in fresh.fails("search", "-f", "stars=many", f"{fake.host}/x")
-    assert "--limit" in fresh.fails("search", "--limit=101", f"{fake.host}/x")
+    assert "--limit" in fresh.fails("search", "--limit=-1", f"{fake.host}/x")
     fake.content.clear()
     assert "listing repositories" in fresh.fails("search", PLAIN, f"{fake.host}/x")
