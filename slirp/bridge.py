@@ -73,7 +73,7 @@ class Router:
         self.names = NameServer(self.poll, self.topology.names_for)
         self.outside = Outside()
         self.rules = ""
-        self.resolver: bool | None = None  # whether names can be answered; None: not tried yet
+        self.resolver = dns.is_available()
 
     # --- loop ---
 
@@ -85,13 +85,7 @@ class Router:
             timeout = None if waiting is None else waiting * 1000
             if idle:
                 timeout = 100 if timeout is None else min(timeout, 100)
-            if self.resolver is None and self._has_guests():
-                timeout = 0
-            events = self.poll.poll(timeout)
-            if timeout == 0 and not events and self.resolver is None:
-                # Nobody waits for us just now, and the first question should not wait for this.
-                self.resolver = dns.is_available()
-            for fd, _ in events:
+            for fd, _ in self.poll.poll(timeout):
                 try:
                     self._handle(fd)
                 except Exception:
@@ -104,9 +98,6 @@ class Router:
                 if not self._accept():
                     return
                 self.lock.release()
-
-    def _has_guests(self) -> bool:
-        return any(endpoint.attached for endpoint in self.topology.endpoints.values())
 
     def _handle(self, fd: int) -> None:
         if fd == self.listener.fileno():
@@ -248,7 +239,7 @@ class Router:
         if request.get("attached"):
             self._take_back(endpoint)
         reply = topology.describe(endpoint)
-        if self.resolver is False:
+        if not self.resolver:
             reply["nameless"] = True
         if topology.leads_out(endpoint):
             reply.update(self.outside.duty(fd))

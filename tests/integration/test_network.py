@@ -6,6 +6,7 @@ import concurrent.futures
 import hashlib
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support import debian13, host
-from tests.support.engine import Engine
+from tests.support.engine import REPOSITORY, Engine
 
 pytestmark = pytest.mark.needs("userns", "subids", "tun")
 
@@ -596,6 +597,32 @@ def test_names_on_a_network(net: Engine) -> None:
     assert (
         net("run", "--rm", "--network", "a", "host", "getent", "hosts", "web.dns.podman").code == 2
     )
+
+
+def test_names_without_dnslib(tmp_path: Path) -> None:
+    """The first container on a network is told as well, once, and runs."""
+    python = "/usr/bin/python3"
+    if not subprocess.run(
+        [python, "-c", "import dnslib"], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("this system's Python has dnslib")
+    for room in ("rootless", "slirp"):
+        shutil.copytree(
+            REPOSITORY / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
+    start = "import sys; sys.path.append(sys.argv.pop(1)); from rootless.start import main; main()"
+    engine = Engine(program=[python, "-I", "-S", "-c", start, str(tmp_path)])
+    try:
+        engine.ok("network", "create", "a")
+        for _ in range(2):
+            result = engine("run", "--rm", "--network", "a", "host", "true")
+            assert result.code == 0, result
+            assert "names of containers are not resolved" in result.err
+            assert "dnslib" in result.err
+    finally:
+        engine.clear()
+        engine.close()
 
 
 def test_case_44_unknown_name_on_an_internal_network(net: Engine) -> None:

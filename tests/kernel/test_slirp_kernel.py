@@ -113,6 +113,45 @@ def test_bridge_addresses_routes_and_rules(space: Namespaces) -> None:
     space.inside(body)
 
 
+def test_pyroute2_reads_what_we_wrote(space: Namespaces) -> None:
+    """A second implementation of rtnetlink(7) confirms our messages."""
+    pyroute2 = pytest.importorskip("pyroute2")
+
+    def body() -> None:
+        with Netlink() as link:
+            link.set_up(1)
+            link.add_bridge("br7", 1400)
+            bridge = link.link("br7")
+            assert bridge is not None
+            link.add_address(bridge.index, "10.7.0.1", 24)
+            link.add_address(bridge.index, "fd07::1", 64)
+            link.set_up(bridge.index)
+            link.add_route("10.8.0.0/16", gateway="10.7.0.2", index=bridge.index, metric=7)
+            link.add_veth("veth7", bridge.index, 1400, "eth7", space.net, "02:00:00:00:00:07")
+            divert.prepare(link)
+        with pyroute2.IPRoute() as route:
+            names = {one.get_attr("IFLA_IFNAME"): one for one in route.get_links()}
+            assert names["br7"].get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_KIND") == "bridge"
+            assert names["br7"].get_attr("IFLA_MTU") == 1400
+            assert names["veth7"].get_attr("IFLA_MASTER") == names["br7"]["index"]
+            assert names["eth7"].get_attr("IFLA_ADDRESS") == "02:00:00:00:00:07"
+            assert names["eth7"].get_attr("IFLA_LINK") == names["veth7"]["index"]
+            found = {
+                (one.get_attr("IFA_ADDRESS"), one["prefixlen"])
+                for one in route.get_addr(index=names["br7"]["index"])
+            }
+            assert {("10.7.0.1", 24), ("fd07::1", 64)} <= found
+            (one,) = route.get_routes(family=socket.AF_INET, dst="10.8.0.0/16")
+            assert (one.get_attr("RTA_GATEWAY"), one.get_attr("RTA_PRIORITY")) == ("10.7.0.2", 7)
+            for family in (socket.AF_INET, socket.AF_INET6):
+                marks = [one.get_attr("FRA_FWMARK") for one in route.get_rules(family=family)]
+                assert divert.MARK in marks
+                (local,) = route.get_routes(family=family, table=divert.MARK)
+                assert local["type"] == 2  # RTN_LOCAL
+
+    space.inside(body)
+
+
 def test_veth_into_a_namespace_below(space: Namespaces) -> None:
     """What the router does: the other end's user namespace is a child of ours."""
 
