@@ -375,9 +375,10 @@ def migrate(inv: Invocation) -> int:
     engine = open_engine(inv.globals)
     done = migrate_layers(engine.images, image_users(engine))
     if done.unpacked:
-        output.line(f"Unpacked {done.unpacked} layers again, for the subordinate ids of now")
+        what = "1 layer" if done.unpacked == 1 else f"{done.unpacked} layers"
+        output.line(f"Unpacked {what} again, for the subordinate ids of now")
     for name in done.lost:
-        output.line(f"Pull {name} again: its blobs are not kept")
+        output.line(f"Pull {name} again: neither its blobs nor its files can be read")
     for path in done.left:
         output.line(f"Files of ids that are not yours are left in {path}: sudo rm -rf {path}")
     return 0

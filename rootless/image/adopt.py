@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import os
 
+from rootless import log
 from rootless.errors import RootlessError
 from rootless.storage.forms import MASKED, STRANGE, form_of, is_extended, on_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Any
 
+    from rootless.image.refetch import Refetch
     from rootless.image.source import LayerSource
     from rootless.image.store import Image, ImageStore
-    from rootless.storage.layers import LayerStore
+    from rootless.storage.layers import LayerStore, Staging
     from rootless.storage.unpack import Helper
 
 
@@ -69,18 +72,25 @@ def unpack_blob(
     store: ImageStore, chain: str, parent: str, diff_id: str, digest: str, helper: Helper
 ) -> bool:
     """Unpack a blob into the own store; False where the layer is there meanwhile."""
+    fd = store.blobs.open(digest)
+    try:
+        return unpack_file(store, chain, parent, diff_id, fd, helper)
+    finally:
+        os.close(fd)
+
+
+def unpack_file(
+    store: ImageStore, chain: str, parent: str, diff_id: str, fd: int, helper: Helper
+) -> bool:
     staging = store.layers.begin(chain, parent, diff_id, helper, own=True)
     if staging is None:
         return False
-    fd = store.blobs.open(digest)
     try:
         staging.start(fd, size=os.fstat(fd).st_size)
         staging.commit(staging.finish())
     except BaseException:
         staging.abort()
         raise
-    finally:
-        os.close(fd)
     return True
 
 
@@ -115,8 +125,6 @@ class Migrated:
 
 def migrate(store: ImageStore, users: Mapping[str, list[str]]) -> Migrated:
     """Unpack every own layer of another map again; where that cannot be done the image is to be pulled again."""
-    from rootless.image.check import layer_digest
-
     done = Migrated()
     layers = store.layers
     own = on_host(layers.idmap())
@@ -126,29 +134,100 @@ def migrate(store: ImageStore, users: Mapping[str, list[str]]) -> Migrated:
             return done
         with store.helper() as helper:
             for image in store.list():
-                for number, chain in enumerate(image.layers):
-                    if chain not in odd:
-                        continue
-                    digest = layer_digest(store, image, number)
-                    if digest is None or not store.blobs.has(digest):
-                        continue
-                    _set_aside(store, chain, helper, done)
-                    odd.discard(chain)
-                    parent = image.layers[number - 1] if number else ""
-                    done.unpacked += unpack_blob(
-                        store, chain, parent, image.diff_ids[number], digest, helper
-                    )
+                if not image.read_only:
+                    _migrate_image(store, image, odd, helper, done)
             for chain in odd:
                 if form_of(layers, chain, own) == STRANGE:
                     _set_aside(store, chain, helper, done)
         for image in store.list():
-            if not image.read_only and any(chain in odd for chain in image.layers):
-                missing = [chain for chain in image.layers if not layers.has(chain)]
-                if missing:
-                    done.lost += image.names or [image.id[:12]]
-                    if not users.get(image.id):
-                        store.forget(image)
+            if not image.read_only and not all(layers.has(chain) for chain in image.layers):
+                done.lost += image.names or [image.id[:12]]
+                if not users.get(image.id):
+                    store.forget(image)
     return done
+
+
+def _migrate_image(
+    store: ImageStore, image: Image, odd: set[str], helper: Helper, done: Migrated
+) -> None:
+    """Take an image's layers out of `odd` that could be unpacked again."""
+    from rootless.image.refetch import Refetch
+    from rootless.image.source import layers_of
+
+    if not odd.intersection(image.layers):
+        return
+    with Refetch(store, image) as refetch:
+        for number, layer in enumerate(layers_of(store, image)):
+            if layer.chain in odd and _unpack_anew(
+                store, layer, image.layers[number - 1] if number else "", helper, refetch, done
+            ):
+                odd.discard(layer.chain)
+                done.unpacked += 1
+
+
+def _unpack_anew(
+    store: ImageStore,
+    layer: LayerSource,
+    parent: str,
+    helper: Helper,
+    refetch: Refetch,
+    done: Migrated,
+) -> bool:
+    """Unpack a layer aside, from the first source that does, and put it in the place of the old one."""
+    for source in (_from_blob, _from_files, _from_registry):
+        staging = store.layers.begin_new(helper)
+        try:
+            result = source(store, layer, staging, helper, refetch)
+        except (OSError, RootlessError) as error:
+            log.debug(f"layer {layer.diff_id}: {error}")
+            result = None
+        if result is None or staging.diff_id != layer.diff_id:
+            staging.abort()
+            continue
+        _set_aside(store, layer.chain, helper, done)
+        staging.name(parent)
+        staging.commit(result)
+        return True
+    return False
+
+
+def _from_blob(
+    store: ImageStore, layer: LayerSource, staging: Staging, _helper: Helper, _refetch: Refetch
+) -> dict[str, Any] | None:
+    if not layer.has_blob:
+        return None
+    return _unpack_fd(staging, store.blobs.open(layer.descriptor.digest))
+
+
+def _from_files(
+    store: ImageStore, layer: LayerSource, staging: Staging, helper: Helper, _refetch: Refetch
+) -> dict[str, Any] | None:
+    # Files of ids that are gone can still be read where their mode lets everybody.
+    if not store.layers.is_rebuildable(layer.chain):
+        return None
+    reader, rebuilding = layer.rebuild(helper)
+    try:
+        staging.start(reader, stream=True)
+    finally:
+        os.close(reader)
+    result = staging.finish()
+    rebuilding.wait()
+    return result
+
+
+def _from_registry(
+    _store: ImageStore, layer: LayerSource, staging: Staging, _helper: Helper, refetch: Refetch
+) -> dict[str, Any] | None:
+    fd, _ = refetch.fetch(layer.descriptor)
+    return None if fd is None else _unpack_fd(staging, fd)
+
+
+def _unpack_fd(staging: Staging, fd: int) -> dict[str, Any]:
+    try:
+        staging.start(fd, size=os.fstat(fd).st_size)
+        return staging.finish()
+    finally:
+        os.close(fd)
 
 
 def _is_outdated(layers: LayerStore, chain: str, own: object) -> bool:

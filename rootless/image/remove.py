@@ -107,7 +107,8 @@ def remove(
 def _in_use(keepers: list[str]) -> ImageInUse:
     return ImageInUse(
         f"image used by {keepers[0]}: image is in use by a container: consider listing external containers "
-        "and force-removing image"
+        "and force-removing image",
+        hint=f"`rootless rm {' '.join(one[:12] for one in keepers)}`, or `rootless rmi --force`",
     )
 
 

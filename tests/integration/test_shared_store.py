@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -155,11 +154,23 @@ def test_changed_ranges_are_told_and_migrated(fresh: Engine, tmp_path: Path) -> 
     assert fresh.ok("system", "migrate") == ""
 
 
-def test_without_blobs_changed_ranges_mean_to_pull_again(fresh: Engine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", [False, True])
+def test_without_blobs_layers_are_made_again_from_their_files(
+    fresh: Engine, tmp_path: Path, damage: bool
+) -> None:
     archive = images.busybox_archive(tmp_path / "i.tar", NAME, more=MORE)
     fresh.ok("load", "-i", str(archive))
-    shutil.rmtree(fresh.data / "images/blobs")
     outdate(fresh)
-    assert fresh.ok("system", "migrate") == f"Pull {NAME} again: its blobs are not kept"
-    fresh.ok("load", "-i", str(archive))
+    if damage:
+        for path in (fresh.data / "images/layers").glob("*/recipe"):
+            path.unlink()  # as good as files that cannot be read
+        assert fresh.ok("system", "migrate") == (
+            f"Pull {NAME} again: neither its blobs nor its files can be read"
+        )
+        assert fresh("images", "-q", NAME).lines == []
+        fresh.ok("load", "-i", str(archive))
+    else:
+        assert fresh.ok("system", "migrate") == (
+            "Unpacked 2 layers again, for the subordinate ids of now"
+        )
     assert fresh("run", "--rm", NAME, *LOOK).lines == OWNERS
