@@ -93,13 +93,14 @@ def prune(inv: Invocation) -> int:
     import time
 
     from rootless.cli import output
+    from rootless.cli.prompt import agreed
     from rootless.container.engine import open_engine
     from rootless.container.image_users import image_users
     from rootless.image.filters import compile_filters
     from rootless.image.remove import prune as remove_unused
 
     everything = inv.flag("all")
-    if not inv.flag("force") and not _agreed(
+    if not inv.flag("force") and not agreed(
         "This command removes all images without at least one container associated with them."
         if everything
         else "This command removes all dangling images."
@@ -118,14 +119,6 @@ def prune(inv: Invocation) -> int:
         freed = drop_blobs(store)
         output.line(f"Freed {output.human_size(freed)} of blobs")
     return 0
-
-
-def _agreed(warning: str) -> bool:
-    import os
-    import sys
-
-    os.write(1, f"WARNING! {warning}\nAre you sure you want to continue? [y/N] ".encode())
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def diff(inv: Invocation) -> int:

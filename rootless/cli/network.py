@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from rootless.cli.options import FORCE_PROMPT, LATEST, all_option, filter_option, format_option
 from rootless.cli.table import Command, Option
 from rootless.errors import Usage
@@ -126,55 +124,35 @@ def create(inv: Invocation) -> int:
 def _filters(
     engine: Engine, words: Iterable[str], *, prune: bool = False
 ) -> Callable[[Network], bool]:
-    """Whether a network fits: values of one key are alternatives (of labels all), keys are conditions."""
-    tests: dict[str, list[Callable[[Network], bool]]] = {}
-    every: list[Callable[[Network], bool]] = []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise Usage(f"filter input must be in the form of filter=value: {word} is invalid")
-        if key == "label":
-            every.append(lambda n, v=value: _has(n.get("labels") or {}, v))  # type: ignore[misc]
-        elif key == "label!":
-            every.append(lambda n, v=value: not _has(n.get("labels") or {}, v))  # type: ignore[misc]
-        elif key == "until" or (key in ("since", "after") and not prune):
-            moment = _moment(engine, key, value)
-            older = key == "until"
-            tests.setdefault(key, []).append(
-                lambda n, m=moment, o=older: (_created(n) < m) == o  # type: ignore[misc]
-            )
-        elif prune:
+    from rootless.cli.record_filters import combined, until_ns
+
+    def test_of(key: str, value: str) -> Callable[[Network], bool]:
+        if key == "until":
+            limit = until_ns(value) / 1e9
+            return lambda network: _created(network) < limit
+        if key in ("since", "after") and not prune:
+            since = _created(_read(engine, value))
+            return lambda network: _created(network) >= since
+        if prune:
             raise Usage(f'"{key}" is an invalid network filter')
-        else:
-            tests.setdefault(key, []).append(_ls_filter(engine, key, value))
-    return lambda network: (
-        all(test(network) for test in every)
-        and all(any(test(network) for test in some) for some in tests.values())
-    )
+        return _ls_filter(engine, key, value)
+
+    return combined(words, lambda network: network.get("labels") or {}, test_of)
 
 
 def _ls_filter(engine: Engine, key: str, value: str) -> Callable[[Network], bool]:
-    if key in ("name", "id"):
-        import re
+    from rootless.cli.record_filters import matching, yes_or_no
 
-        try:
-            pattern = re.compile(value if key == "name" else f"^{value}")
-        except re.error as error:
-            raise Usage(f"invalid regular expression {value}: {error}") from None
-        return lambda network: pattern.search(network[key]) is not None
+    if key in ("name", "id"):
+        fits = matching(value if key == "name" else f"^{value}")
+        return lambda network: fits(network[key])
     if key == "driver":
         return lambda network: bool(network["driver"] == value)
     if key == "dangling":
-        if value.lower() not in ("true", "1", "false", "0"):
-            raise Usage(f'invalid dangling filter value "{value}"')
-        wanted, used = value.lower() in ("true", "1"), _used(engine)
+        wanted = yes_or_no(value, f'invalid dangling filter value "{value}"')
+        used = _used(engine)
         return lambda network: (network["name"] not in used) == wanted
     raise Usage(f'invalid filter "{key}"')
-
-
-def _has(pairs: dict[str, str], word: str) -> bool:
-    key, equals, value = word.partition("=")
-    return key in pairs and (not equals or pairs[key] == value)
 
 
 def _created(network: Network) -> float:
@@ -184,28 +162,6 @@ def _created(network: Network) -> float:
     if not text:
         return 0.0
     return datetime.fromisoformat(text[:26].rstrip("Z") + "+00:00").timestamp()
-
-
-def _moment(engine: Engine, key: str, value: str) -> float:
-    if key != "until":
-        return _created(_read(engine, value))
-    import time
-    from datetime import datetime
-
-    from rootless.container.quantities import parse_duration
-
-    try:
-        return time.time() - parse_duration(value) / 1e9
-    except Usage:
-        pass
-    try:
-        return float(value)
-    except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(value).timestamp()
-    except ValueError:
-        raise Usage(f'unable to parse "{value}" as a time or duration') from None
 
 
 def networks_of(engine: Engine, options: dict[str, Any]) -> dict[str, Any]:
@@ -275,7 +231,7 @@ def ls(inv: Invocation) -> int:
         output.write(output.table(rows))
         return 0
     if form == "json":
-        output.line(output.to_json([document(network) for network in found], 5))
+        output.line(output.to_json([document(network) for network in found], 2))
         return 0
     from rootless.cli.template import Struct, parse_user
 
@@ -418,15 +374,14 @@ def rm(inv: Invocation) -> int:
 
 
 def prune(inv: Invocation) -> int:
-    from rootless.cli.output import line, write
+    from rootless.cli.output import line
+    from rootless.cli.prompt import agreed
 
     engine = _engine(inv)
     _filters(engine, inv.words("filter"), prune=True)
-    if not inv.flag("force"):
-        line("WARNING! This will remove all networks not used by at least one container.")
-        write("Are you sure you want to continue? [y/N] ")
-        if not _read_line().strip().lower().startswith("y"):
-            return 0
+    warning = "This will remove all networks not used by at least one container."
+    if not inv.flag("force") and not agreed(warning):
+        return 0
     for name in prune_networks(engine, inv.words("filter")):
         line(name)
     return 0
@@ -453,16 +408,6 @@ def prune_networks(engine: Engine, words: list[str]) -> list[str]:
         emit(engine, "network", "remove", network["name"], network["id"])
         removed.append(network["name"])
     return removed
-
-
-def _read_line() -> str:
-    text = b""
-    while not text.endswith(b"\n"):
-        char = os.read(0, 1)
-        if not char:
-            break
-        text += char
-    return text.decode("utf-8", "replace")
 
 
 # connect, disconnect, reload, update

@@ -8,5 +8,6 @@ import sys
 
 def agreed(warning: str) -> bool:
     """Whether the user says yes; what cannot be read is a no."""
-    os.write(1, f"WARNING! {warning}\nAre you sure you want to continue? [y/N] ".encode())
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    text = f"WARNING! {warning}\nAre you sure you want to continue? [y/N] "
+    os.write(1, text.encode("utf-8", "surrogateescape"))
+    return sys.stdin is not None and sys.stdin.readline().strip().lower().startswith("y")

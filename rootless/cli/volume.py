@@ -118,85 +118,41 @@ def create(inv: Invocation) -> int:
 def _filters(
     engine: Engine, store: VolumeStore, words: Iterable[str], *, prune: bool = False
 ) -> Callable[[Record], bool]:
-    """Whether a volume fits: values of one key are alternatives (of labels all), keys are conditions."""
-    tests: dict[str, list[Callable[[Record], bool]]] = {}
-    every: list[Callable[[Record], bool]] = []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise Usage(f"filter input must be in the form of filter=value: {word} is invalid")
-        if key == "label":
-            every.append(lambda r, v=value: _has(r["labels"], v))  # type: ignore[misc]
-        elif key == "label!":
-            every.append(lambda r, v=value: not _has(r["labels"], v))  # type: ignore[misc]
-        elif key == "until":
-            limit = _until_ns(value)
-            tests.setdefault(key, []).append(lambda r, t=limit: r["created"] < t)  # type: ignore[misc]
-        elif key in ("since", "after") and not prune:
+    from rootless.cli.record_filters import combined, until_ns
+
+    def test_of(key: str, value: str) -> Callable[[Record], bool]:
+        if key == "until":
+            limit = until_ns(value)
+            return lambda record: bool(record["created"] < limit)
+        if key in ("since", "after") and not prune:
             since = _lookup(store, value)["created"]
-            tests.setdefault(key, []).append(lambda r, t=since: r["created"] > t)  # type: ignore[misc]
-        elif prune:
+            return lambda record: bool(record["created"] > since)
+        if prune:
             raise Usage(f'"{key}" is an invalid volume filter')
-        else:
-            tests.setdefault(key, []).append(_ls_filter(engine, key, value))
-    return lambda record: (
-        all(test(record) for test in every)
-        and all(any(test(record) for test in some) for some in tests.values())
-    )
+        return _ls_filter(engine, key, value)
+
+    return combined(words, lambda record: record["labels"], test_of)
 
 
 def _ls_filter(engine: Engine, key: str, value: str) -> Callable[[Record], bool]:
-    if key == "name":
-        import re
+    from rootless.cli.record_filters import has, matching, yes_or_no
 
-        try:
-            pattern = re.compile(value)
-        except re.error as error:
-            raise Usage(f"invalid regular expression {value}: {error}") from None
-        return lambda record: pattern.search(record["name"]) is not None
+    if key == "name":
+        fits = matching(value)
+        return lambda record: fits(record["name"])
     if key == "driver":
         return lambda record: bool(record["driver"] == value)
     if key == "scope":
         return lambda record: value == "local"
     if key == "opt":
-        return lambda record: _has(record["options"], value)
+        return lambda record: has(record["options"], value)
     if key == "dangling":
-        if value.lower() not in ("true", "1", "false", "0"):
-            raise Usage(
-                f'"{value}" is not a valid value for the "dangling" filter - must be true or false'
-            )
         from rootless.container.volumes import used_names
 
-        wanted, used = value.lower() in ("true", "1"), used_names(engine)
+        wrong = f'"{value}" is not a valid value for the "dangling" filter - must be true or false'
+        wanted, used = yes_or_no(value, wrong), used_names(engine)
         return lambda record: (record["name"] not in used) == wanted
     raise Usage(f'"{key}" is an invalid volume filter')
-
-
-def _has(pairs: dict[str, str], word: str) -> bool:
-    key, equals, value = word.partition("=")
-    return key in pairs and (not equals or pairs[key] == value)
-
-
-def _until_ns(text: str) -> int:
-    """A moment: a duration before now, seconds since 1970, or a date and time."""
-    import time
-
-    from rootless.container.quantities import parse_duration
-
-    try:
-        return time.time_ns() - parse_duration(text)
-    except Usage:
-        pass
-    try:
-        return int(float(text) * 1e9)
-    except ValueError:
-        pass
-    from datetime import datetime
-
-    try:
-        return int(datetime.fromisoformat(text).timestamp() * 1e9)
-    except ValueError:
-        raise Usage(f'unable to parse "{text}" as a time or duration') from None
 
 
 def shown(store: VolumeStore, record: Record) -> Record:
@@ -386,21 +342,20 @@ def rm(inv: Invocation) -> int:
 
 
 def prune(inv: Invocation) -> int:
-    from rootless.cli.output import line, write
+    from rootless.cli.output import line
+    from rootless.cli.prompt import agreed
 
     engine, store = _open(inv)
     names = prune_volumes(engine, inv.words("filter"))
     if not inv.flag("force"):
-        line(
-            "WARNING! This will remove all volumes not used by at least one container. "
+        warning = (
+            "This will remove all volumes not used by at least one container. "
             "The following volumes will be removed:"
         )
         if not names:
-            line("No dangling volumes found")
+            line(f"WARNING! {warning}\nNo dangling volumes found")
             return 0
-        write("".join(f"{name}\n" for name in names))
-        write("Are you sure you want to continue? [y/N] ")
-        if not _read_line().strip().lower().startswith("y"):
+        if not agreed("\n".join((warning, *names))):
             return 0
     for name in remove_unused(engine, store, names):
         line(name)
@@ -434,16 +389,6 @@ def remove_unused(engine: Engine, store: VolumeStore, names: list[str]) -> list[
         emit(engine, "volume", "remove", name, "")
         gone.append(name)
     return gone
-
-
-def _read_line() -> str:
-    text = b""
-    while not text.endswith(b"\n"):
-        char = os.read(0, 1)
-        if not char:
-            break
-        text += char
-    return text.decode("utf-8", "replace")
 
 
 # content
