@@ -18,7 +18,9 @@ import gc
 import io
 import marshal
 import os
+import select
 import sys
+import time
 from _pickle import Pickler, PicklingError, Unpickler
 
 from rootless.container import idle
@@ -61,6 +63,13 @@ class _Pickler(Pickler):
             return self.clients.index(one) if one in self.clients else "none"
         return self.left_out.get(id(one))
 
+    def reducer_override(self, one: Any) -> Any:
+        return (_epoll, (one.fileno(),)) if isinstance(one, select.epoll) else NotImplemented
+
+
+def _epoll(fd: int) -> select.epoll:
+    return select.epoll.fromfd(fd)
+
 
 class _Unpickler(Unpickler):
     def __init__(self, file: Any, idler: Idler) -> None:
@@ -83,6 +92,8 @@ def sleep(supervisor: Supervisor) -> None:
     if kept is None or watched is None or supervisor.record.get("runtime"):
         return
     timers = [timer for timer in monitor.timers if timer.act != supervisor._settle]
+    if monitor.poll.poll(0) or any(timer.at <= time.monotonic() for timer in timers):
+        return  # perhaps what it was woken for
     engine = io.BytesIO()
     try:
         _Pickler(engine, supervisor).dump((supervisor, timers))

@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 import time
 
-from rootless.files import write_all
-
 _STREAMS = {1: b" stdout ", 2: b" stderr "}
 DEFAULT_MAX_SIZE = 128 << 20
 DEFAULT_MAX_FILES = 2
@@ -91,6 +89,8 @@ class FileLog:
         try:
             written = os.writev(self._fd, pieces)
             if written < size:
+                from rootless.files import write_all  # not in every idle monitor
+
                 write_all(self._fd, b"".join(pieces)[written:])  # the error has yet to come
         except OSError:
             return
