@@ -6,6 +6,8 @@ with it, except for what makes up the process's surroundings (`surroundings`), w
 
 from __future__ import annotations
 
+import os
+
 from rootless.container.options import UNSUPPORTED, CreateOptions
 from rootless.errors import RootlessError, Usage
 
@@ -56,6 +58,13 @@ def apply(options: CreateOptions, config: Config) -> None:
     """Fill in what the configuration files set and the command line does not."""
     flags: dict[str, Any] = {}
     attributes: list[str] = []
+    if (
+        "PODMAN_SYSTEMD_UNIT" in os.environ
+        and "log_driver" not in options.given
+        and not config.given("containers", "log_driver")
+        and _has_journal()
+    ):
+        options.log_driver = "journald"  # a service of systemd's logs where services do
     for table, key, flag, names in _SCALARS:
         if flag in options.given or not config.given(table, key):
             continue

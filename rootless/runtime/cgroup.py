@@ -676,23 +676,20 @@ class Cgroup:
         self.write(wanted)
 
     def add(self, pid: int, init: int = 0) -> None:
-        """Move a process in, for `exec`; beside `init` where that has made cgroups of its own."""
-        folder = self.path
-        for attempt in (folder, of_process(init) if init else ""):
-            if not attempt:
-                continue
-            try:
-                _move(attempt, [pid])
+        """Move a process in, for `exec`; beside `init` where that has made cgroups of its own (systemd does)."""
+        folder = of_process(init) if init else ""
+        if not folder.startswith(f"{self.path}/"):
+            folder = self.path
+        try:
+            _move(folder, [pid])
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM) and self.unit:
+                # Another branch of the tree, such as a log-in session's: systemd's right, not ours.
+                self._add_by_systemd(pid, folder)
                 return
-            except OSError as error:
-                if error.errno in (errno.EACCES, errno.EPERM) and self.unit:
-                    # Another branch of the tree, such as a log-in session's: systemd's right, not ours.
-                    self._add_by_systemd(pid, attempt)
-                    return
-                if error.errno not in (errno.EBUSY, errno.EOPNOTSUPP) or attempt != folder:
-                    raise RootlessError(
-                        f"cannot move process {pid} into {attempt}: {_lower(error)}"
-                    ) from error
+            raise RootlessError(
+                f"cannot move process {pid} into {folder}: {_lower(error)}"
+            ) from error
 
     def _add_by_systemd(self, pid: int, folder: str) -> None:
         from rootless.runtime import scope

@@ -8,11 +8,7 @@ folder=$1 key=$2 root=$1/root mirror=${ROOTLESS_TEST_MIRROR:-http://deb.debian.o
 export container=lxc DEBIAN_FRONTEND=noninteractive LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
 umask 022
 
-packages="systemd-sysv systemd-resolved dbus-user-session libpam-systemd openssh-server udev kmod polkitd
-  linux-image-cloud-amd64 initramfs-tools zstd
-  uidmap passt slirp4netns podman crun runc conmon netavark aardvark-dns fuse-overlayfs catatonit buildah
-  python3 python3-pip python3-systemd python3-typer python3-rich python3-pyroute2 python3-zstandard python3-isal
-  python3-pytest python3-pytest-timeout busybox-static iproute2 procps curl strace sudo"
+packages=$(sed 's/#.*//' "${0%/*}/packages.txt")
 
 debootstrap --variant=minbase trixie "$root" "$mirror"
 mount -t proc proc "$root/proc"

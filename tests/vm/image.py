@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 _SCRIPT = Path(__file__).with_name("build-image.sh")
+_PACKAGES = Path(__file__).with_name("packages.txt")
 _BUILD_S = 1800
 
 
@@ -35,7 +36,8 @@ def image() -> Image:
     base = cache_folder()
     base.mkdir(parents=True, exist_ok=True)
     mirror = os.environ.get("ROOTLESS_TEST_MIRROR", "")
-    key = hashlib.sha256(_SCRIPT.read_bytes() + mirror.encode()).hexdigest()[:16]
+    made_of = _SCRIPT.read_bytes() + _PACKAGES.read_bytes() + mirror.encode()
+    key = hashlib.sha256(made_of).hexdigest()[:16]
     folder = base / f"vm-{key}"
     with open(base / "lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -11,14 +11,10 @@ from pathlib import Path
 import pytest
 
 from rootless.runtime.cgroup import Cgroup
-from tests.vm.guest.conftest import Command, scopes, until
+from tests.vm.guest.conftest import Command, cgroup_of, scopes, until
 
 UNIFIED = Path("/sys/fs/cgroup")
 MANAGER = "/user.slice/user-1000.slice/user@1000.service"
-
-
-def cgroup_of(pid: int | str) -> str:
-    return Path(f"/proc/{pid}/cgroup").read_text().strip().removeprefix("0::")
 
 
 def pid_of(rootless: Command, name: str) -> int:
@@ -384,6 +380,7 @@ def test_what_the_error_told_to_do_helps(rootless: Command) -> None:
     assert "rbps=1048576" in (folder / "io.max").read_text()
 
 
+@pytest.mark.before_reboot
 def test_before_the_reboot(rootless: Command, sudo: Command) -> None:
     """Leaves a container and a drop-in for the tests that come after it."""
     running(rootless, "survivor", "--memory", "64m", "--label", "keep")
