@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from rootless.errors import Conflict, NotFound, RootlessError, Usage
-from rootless.files import Lock, make_dirs, read_json, write_json
+from rootless.files import Lock, make_dirs, read_record, write_json
 from slirp.ipam import Subnet, free_subnet, number
 
 TYPE_CHECKING = False
@@ -77,6 +77,18 @@ def _path(paths: Paths, name: str) -> str:
     return f"{paths.networks}/{name}.json"
 
 
+_SHAPE = {
+    "name": str,
+    "id": str,
+    "driver": str,
+    "created": str,
+    "subnets?": list,
+    "labels?": dict,
+    "options?": dict,
+    "ipam_options?": dict,
+}
+
+
 def names(paths: Paths, config: Config | None) -> list[str]:
     try:
         found = {name[:-5] for name in os.listdir(paths.networks) if name.endswith(".json")}
@@ -96,7 +108,7 @@ def read(paths: Paths, config: Config | None, name: str) -> Network:
         name = default_name(config)
     if set(name) <= _NAME and name[:1] not in (".", ""):
         try:
-            found: Network = read_json(_path(paths, name))
+            found: Network = read_record(_path(paths, name), _SHAPE)
             return found
         except FileNotFoundError:
             pass
@@ -291,6 +303,8 @@ def _options(wish: Wish) -> tuple[dict[str, str], str]:
 
 
 def _subnets(wish: Wish, config: Config | None, present: Sequence[Network]) -> list[dict[str, Any]]:
+    if (wish.gateways or wish.ranges) and not wish.subnets:
+        raise Usage("cannot set gateway or range without subnet")
     if len(wish.gateways) > len(wish.subnets):
         raise Usage("cannot set more gateways than subnets: invalid argument")
     if len(wish.ranges) > len(wish.subnets):

@@ -95,7 +95,7 @@ def test_ipv6_gets_a_unique_local_subnet(paths: Paths) -> None:
             Usage,
             "gateway 10.8.0.1 not in subnet 10.7.0.0/24",
         ),
-        ({"gateways": ["10.8.0.1"]}, Usage, "cannot set more gateways than subnets"),
+        ({"gateways": ["10.8.0.1"]}, Usage, "cannot set gateway or range without subnet"),
         ({"subnets": ["10.7.0.0/24"], "ranges": ["10.8.0.0/25"]}, Usage, "not in subnet"),
         ({"options": {"colour": "red"}}, Usage, "unsupported bridge network option colour"),
         ({"options": {"mtu": "x"}}, Usage, "parsing mtu option"),
