@@ -502,6 +502,11 @@ class Stage(Init):
         linux = dict(spec.get("linux") or {})
         for name in ("uidMappings", "gidMappings", "resources", "cgroupsPath"):
             linux.pop(name, None)
+        if self.runtime.name not in _WITHOUT_CGROUPS:
+            own = own_cgroup()
+            if own:
+                # Below ours, whose limits hold for it; by itself runc takes one beside ours, out of them.
+                linux["cgroupsPath"] = f"{own}/{self.runtime.identity}"
         # The network namespace is the stage's own, so to the runtime it is the host's, which may have no such values.
         linux["sysctl"] = {
             key: value
@@ -559,6 +564,17 @@ class Stage(Init):
         if os.waitpid(pid, 0)[1]:
             raise runtime.failure("create")
         return read_pid(pid_file), console
+
+
+def own_cgroup() -> str:
+    """The calling process's cgroup on a host that has cgroup v2 alone; else empty."""
+    if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+        return ""
+    with open("/proc/self/cgroup") as file:
+        for line in file:
+            if line.startswith("0::/"):
+                return line[3:].rstrip("\n")
+    return ""
 
 
 def is_network_sysctl(key: str) -> bool:
