@@ -10,7 +10,7 @@ from rootless.errors import RootlessError, Usage
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cli.table import Invocation
-    from rootless.image.lists import Artifact, Entry
+    from rootless.image.listadd import Artifact, Entry
 
 _ENTRY = (
     Option("annotation", "list", "Annotate the entry", metavar="key=value"),
@@ -34,7 +34,7 @@ def _pairs(words: list[str]) -> dict[str, str]:
 
 
 def _entry(inv: Invocation, annotations: bool = True) -> Entry:
-    from rootless.image.lists import Entry
+    from rootless.image.listadd import Entry
 
     return Entry(
         arch=inv.text("arch"),
@@ -49,7 +49,7 @@ def _entry(inv: Invocation, annotations: bool = True) -> Entry:
 
 def create(inv: Invocation) -> int:
     from rootless.cli import output
-    from rootless.image import lists
+    from rootless.image import listadd, lists
     from rootless.image.session import Session
 
     store = shared.store(inv)
@@ -62,7 +62,7 @@ def create(inv: Invocation) -> int:
             del made.index["annotations"]
         with Session(shared.access(inv)) as session:
             for name in inv.args[1:]:
-                lists.add(made, name, session, lists.Entry(), everything=inv.flag("all"))
+                listadd.add(made, name, session, listadd.Entry(), everything=inv.flag("all"))
         made.save()
     except RootlessError:
         if not existed and not inv.flag("amend"):
@@ -74,7 +74,7 @@ def create(inv: Invocation) -> int:
 
 def add(inv: Invocation) -> int:
     from rootless.cli import output
-    from rootless.image import lists
+    from rootless.image import listadd, lists
     from rootless.image.session import Session
 
     found = lists.lookup(shared.store(inv), inv.args[0])
@@ -86,17 +86,17 @@ def add(inv: Invocation) -> int:
         raise Usage(f"--{artifact_words[0]} needs --artifact")
     with Session(shared.access(inv)) as session:
         if inv.flag("artifact"):
-            lists.add_artifact(found, inv.args[1:], session, entry, _artifact(inv))
+            listadd.add_artifact(found, inv.args[1:], session, entry, _artifact(inv))
         else:
             for name in inv.args[1:]:
-                lists.add(found, name, session, entry, everything=inv.flag("all"))
+                listadd.add(found, name, session, entry, everything=inv.flag("all"))
     found.save()
     output.line(found.id)
     return 0
 
 
 def _artifact(inv: Invocation) -> Artifact:
-    from rootless.image.lists import Artifact
+    from rootless.image.listadd import Artifact
 
     return Artifact(
         type=inv.text("artifact-type"),
@@ -110,7 +110,7 @@ def _artifact(inv: Invocation) -> Artifact:
 
 def annotate(inv: Invocation) -> int:
     from rootless.cli import output
-    from rootless.image import lists
+    from rootless.image import listadd, lists
     from rootless.image.session import Session
 
     found = lists.lookup(shared.store(inv), inv.args[0])
@@ -130,11 +130,11 @@ def annotate(inv: Invocation) -> int:
     else:
         if len(inv.args) < 2:
             raise Usage("name the entry to annotate, or give --index")
-        digest = lists.resolve_entry(found, inv.args[1])
+        digest = listadd.resolve_entry(found, inv.args[1])
         _entry(inv).apply(found.entry(digest))
     if inv.text("subject"):
         with Session() as session:
-            lists.set_subject(found, inv.text("subject"), session)
+            listadd.set_subject(found, inv.text("subject"), session)
     found.save()
     output.line(found.id)
     return 0
@@ -154,7 +154,7 @@ def exists(inv: Invocation) -> int:
 def inspect(inv: Invocation) -> int:
     from rootless import log
     from rootless.cli import output
-    from rootless.image import lists
+    from rootless.image import listadd, lists
     from rootless.image.session import Session
 
     found = lists.find(shared.store(inv), inv.args[0])
@@ -162,7 +162,7 @@ def inspect(inv: Invocation) -> int:
         output.line(output.to_json(found.index))
         return 0
     with Session(shared.access(inv)) as session:
-        document, is_index = lists.inspect_remote(inv.args[0], session)
+        document, is_index = listadd.inspect_remote(inv.args[0], session)
     if not is_index:
         log.warn(f"{inv.args[0]}: is a single image, not a manifest list")
     output.line(output.to_json(document))

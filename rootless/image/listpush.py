@@ -8,7 +8,8 @@ from copy import copy
 from rootless.errors import NotFound, RootlessError, Usage
 from rootless.image import reference
 from rootless.image.folder import Folder
-from rootless.image.lists import ManifestList, own_manifest
+from rootless.image.listadd import own_manifest
+from rootless.image.lists import ManifestList
 from rootless.image.push import PushOptions, manifest_for, push_image
 from rootless.oci import manifest as documents
 from rootless.oci.image import emit
