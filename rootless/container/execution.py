@@ -20,7 +20,6 @@ from rootless.runtime import attach
 from rootless.runtime.attach import Link, Sink
 from rootless.runtime.execute import Execution
 from rootless.runtime.monitor import STDERR, STDOUT, Monitor, exit_code, leave_session
-from rootless.runtime.terminal import get_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,9 +67,12 @@ def process_document(spec: dict[str, Any], options: ExecOptions) -> dict[str, An
     process["args"] = options.command
     process["terminal"] = options.tty
     process.pop("consoleSize", None)
-    size = get_size(0) if options.tty else None
-    if size:
-        process["consoleSize"] = {"height": size[0], "width": size[1]}
+    if options.tty:
+        from rootless.runtime.terminal import get_size
+
+        size = get_size(0)
+        if size:
+            process["consoleSize"] = {"height": size[0], "width": size[1]}
     user = dict(process["user"])
     if options.user:
         user = {"uid": 0, "gid": 0, "umask": user.get("umask", 0o022), "username": options.user}

@@ -21,7 +21,7 @@ from rootless.linux.sched import (
     clone,
     setns,
 )
-from rootless.runtime import seccomp, sync, terminal
+from rootless.runtime import seccomp, sync
 from rootless.runtime.namespaces import foreign_namespaces
 from rootless.runtime.priority import set_affinity
 from rootless.runtime.process import (
@@ -90,6 +90,8 @@ class Execution:
 
         Raises InvalidState where the container has ended meanwhile.
         """
+        if self.process.get("terminal"):
+            from rootless.runtime import terminal  # noqa: F401  # before the fork
         section = (self.spec.get("linux") or {}).get("seccomp")
         if section and section.get("listenerPath"):
             self.listener = seccomp.Listener()
@@ -203,6 +205,8 @@ class Execution:
             if self.in_root is not None:
                 self.in_root(self.process)
             if self.process.get("terminal"):
+                from rootless.runtime import terminal  # loaded by `create`
+
                 devpts = fs.open_in_root(-100, "/dev/pts", os.O_RDONLY | os.O_DIRECTORY)
                 master, slave = terminal.open_pty(devpts)
                 os.close(devpts)

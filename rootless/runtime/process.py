@@ -15,7 +15,7 @@ import sys
 from rootless.errors import CommandNotExecutable, CommandNotFound, SetupError
 from rootless.linux import fs, libc, prctl, signal
 from rootless.linux.sched import join_session_keyring, personality
-from rootless.runtime import capabilities, folders, priority, seccomp, sync, terminal
+from rootless.runtime import capabilities, folders, priority, seccomp, sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ def enter_process(
     user = process.get("user") or {}
     uid, gid = user.get("uid", 0), user.get("gid", 0)
     if slave >= 0:
+        from rootless.runtime import terminal  # loaded by whoever has opened it
+
         terminal.take_controlling(slave)
         os.fchmod(slave, 0o620)
         try:
