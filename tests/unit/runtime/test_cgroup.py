@@ -10,7 +10,8 @@ import pytest
 
 from rootless.errors import RootlessError, Usage
 from rootless.runtime import cgroup, scope
-from rootless.runtime.cgroup import Cgroup, plan, settings
+from rootless.runtime.cgroup import Cgroup, plan
+from rootless.runtime.limits import settings
 
 
 def files(resources: dict[str, Any]) -> list[tuple[str, str, str]]:
