@@ -16,7 +16,10 @@ from rootless.errors import RootlessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
+
+MEND = "`rootless system check --repair` removes what cannot be mended"
 
 
 def write_atomic(path: str, data: bytes, mode: int = 0o600, *, sync: bool = False) -> None:
@@ -64,15 +67,32 @@ def read_bytes(path: str) -> bytes:
 
 
 def read_json(path: str) -> Any:
-    """Parse a JSON file; an unreadable one is an error that names it."""
+    """Parse a JSON file of ours, which holds an object; a damaged one is an error that names it."""
     data = read_bytes(path)
     try:
-        return json.loads(data)
+        value = json.loads(data)
     except ValueError as error:
-        raise RootlessError(
-            f"{path}: damaged record: {error}",
-            hint="`rootless system check --repair` removes what cannot be mended",
-        ) from error
+        raise RootlessError(f"{path}: damaged record: {error}", hint=MEND) from error
+    if not isinstance(value, dict):
+        raise RootlessError(f"{path}: damaged record: it is no JSON object", hint=MEND)
+    return value
+
+
+def read_record(path: str, shape: Mapping[str, type]) -> dict[str, Any]:
+    """A JSON file that holds an object with these members; one whose name ends with ? may be missing or null."""
+    value: dict[str, Any] = read_json(path)
+    for key, kind in shape.items():
+        name = key.rstrip("?")
+        member = value.get(name)
+        # True and False are numbers to Python, and to no record.
+        if isinstance(member, kind) and (kind is bool or not isinstance(member, bool)):
+            continue
+        if member is not None or name == key:
+            raise RootlessError(
+                f"{path}: damaged record: {name} is {'no ' + kind.__name__ if name in value else 'missing'}",
+                hint=MEND,
+            )
+    return value
 
 
 # The descriptors of locks that this process has taken.

@@ -15,7 +15,7 @@ import errno
 import os
 
 from rootless.errors import Conflict, NotFound, RootlessError
-from rootless.files import Lock, make_private_dir, read_json, write_json
+from rootless.files import Lock, make_private_dir, read_record, write_json
 from rootless.linux.process import boot_id, is_alive, start_time
 
 TYPE_CHECKING = False
@@ -28,6 +28,14 @@ if TYPE_CHECKING:
     Document = dict[str, Any]
 
 _boot = ""
+
+#: What the files have to hold for anything to be made of them (files.read_record).
+_RECORD = {
+    "id": str, "name": str, "created?": int, "options?": dict, "image?": dict, "labels?": dict, "command?": list,
+    "mounts?": list, "requires?": list,
+}  # fmt: skip
+_STATE = {"exit_code?": int, "started_at?": int, "finished_at?": int, "restarts?": int}
+_LIVE = {"boot?": str, "monitor?": list, "init?": list, "phase?": str, "started_at?": int}
 
 
 def this_boot() -> str:
@@ -117,7 +125,7 @@ class Table:
     def read(self, identity: str) -> Document:
         """The record; NotFound where it has been removed meanwhile."""
         try:
-            document: Document = read_json(f"{self.folder}/{identity}/{self.kind}.json")
+            document: Document = read_record(f"{self.folder}/{identity}/{self.kind}.json", _RECORD)
         except FileNotFoundError:
             raise self.none(identity) from None
         return document
@@ -130,7 +138,7 @@ class Table:
         document: Document
         for path in (self._state_aside(identity), f"{self.folder}/{identity}/state.json"):
             try:
-                document = read_json(path)
+                document = read_record(path, _STATE)
                 return document
             except FileNotFoundError:
                 continue
@@ -323,7 +331,7 @@ class Table:
     def read_live(self, identity: str) -> Document | None:
         """What runs, as it was when it was written in this boot; None where nothing was."""
         try:
-            live: Document = read_json(f"{self.run_folder(identity)}/live.json")
+            live: Document = read_record(f"{self.run_folder(identity)}/live.json", _LIVE)
         except FileNotFoundError:
             return None
         return live if live.get("boot") == this_boot() else None
@@ -343,7 +351,9 @@ class Table:
 def process_of(live: Document, role: str) -> Process | None:
     """A process that live.json names, whether it lives or not."""
     value = live.get(role)
-    return Process(value[0], value[1]) if value else None
+    if not isinstance(value, list) or len(value) != 2:
+        return None
+    return Process(*value) if all(isinstance(one, int) for one in value) else None
 
 
 def remove_tree(path: str) -> None:

@@ -15,7 +15,7 @@ import time
 
 from rootless.container.mounts import is_name
 from rootless.errors import Conflict, NotFound, RootlessError, Usage
-from rootless.files import Lock, make_private_dir, read_json, write_json
+from rootless.files import Lock, make_private_dir, read_record, write_json
 from rootless.linux.process import is_alive, start_time
 from rootless.state import check_name, new_id, remove_tree
 
@@ -37,6 +37,9 @@ _DRIVERS = ("", "local")
 _OPTION_NAMES = ("type", "device", "o")
 _READ = 1 << 20
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+_SHAPE = {"name": str, "driver": str, "created": int, "labels": dict, "options": dict}
 
 
 class VolumeStore:
@@ -61,7 +64,7 @@ class VolumeStore:
 
     def read(self, name: str) -> Record:
         try:
-            record: Record = read_json(f"{self.paths.volume(name)}/volume.json")
+            record: Record = read_record(f"{self.paths.volume(name)}/volume.json", _SHAPE)
         except (FileNotFoundError, NotADirectoryError):
             raise _none(name) from None
         return record

@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import stat
 
-from rootless.files import read_json, write_json
+from rootless.errors import RootlessError
+from rootless.files import read_record, write_json
 from rootless.image.store import HOST_NAME
 
 TYPE_CHECKING = False
@@ -94,9 +95,9 @@ def ensure(store: ImageStore) -> Image:
     """Return the host image, made or made anew where needed."""
     cached = f"{store.root}/host.json"
     try:
-        known = read_json(cached)
-    except FileNotFoundError:
-        known = {}
+        known = read_record(cached, {"version": int, "node": str, "stamps": dict, "image": str})
+    except (FileNotFoundError, RootlessError):
+        known = {}  # it can be made anew
     if known.get("version") == _VERSION and known.get("node") == os.uname().nodename:
         if all(_stamp(path) == stamp for path, stamp in known["stamps"].items()):
             image = store.get(known["image"])

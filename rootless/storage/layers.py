@@ -11,7 +11,7 @@ import os
 
 from rootless import quickjson as json
 from rootless.errors import RootlessError
-from rootless.files import Lock, make_dirs, read_json, write_atomic
+from rootless.files import Lock, make_dirs, read_record, write_atomic
 from rootless.oci.digest import is_digest, sha256
 from rootless.storage.blobs import explain_full
 from rootless.storage.forms import note, on_host
@@ -101,7 +101,9 @@ class LayerStore:
 
     def record(self, chain: str) -> dict[str, Any]:
         """What is known of a layer: diff_id, parent, size (of the archive), entries, spoiled, map."""
-        record: dict[str, Any] = read_json(f"{self.folder(chain)}/layer.json")
+        record: dict[str, Any] = read_record(
+            f"{self.folder(chain)}/layer.json", {"diff_id": str, "parent?": str, "map?": dict}
+        )
         return record
 
     def is_rebuildable(self, chain: str) -> bool:

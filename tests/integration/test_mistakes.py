@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+from collections.abc import Callable
 from pathlib import Path
 
-from rootless.cli.table import ALIASES, COMMANDS, GROUPS
+from rootless.cli.table import ALIASES, COMMANDS, GROUPS, load
 from tests.support.engine import Engine
 
 CASES = json.loads(Path(__file__).parents[1].joinpath("data/podman-mistakes.json").read_text())
@@ -100,3 +103,106 @@ def test_version_and_help(rootless: Engine) -> None:
     result = rootless()
     assert (result.code, result.err) == (125, "Error: missing command 'rootless COMMAND'\n")
     assert result.out == rootless.ok("--help") + "\n"
+
+
+def calm(error: str, *, code: int, words: object) -> None:
+    """No traceback, no exception of Python's, one error."""
+    lines = [line for line in error.splitlines() if line.startswith("Error: ")]
+    assert code in (0, 1, 125), (code, words, error)  # 1: `inspect` of what is not there
+    assert len(lines) == (1 if code else 0), (code, words, error)
+    for bad in ("Traceback", "internal error", "TypeError", "KeyError", "NoneType", "has no attr"):
+        assert bad not in error, (words, error)
+
+
+#: What is written over a record: the beginning of it, other JSON than an object, members of other types, no text at all.
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "cut off": lambda good: good[: len(good) // 2],
+    "empty": lambda good: b"",
+    "a list": lambda good: b"[]",
+    "other types": lambda good: (
+        b'{"id":[],"name":{},"image":3,"options":[1],"created":"x","config":7,"init":"x"}'
+    ),
+    "bytes": lambda good: bytes(range(256)),
+}
+
+
+def test_damaged_records(fresh: Engine) -> None:
+    """Each is named, nothing else suffers, and all is well again when it is mended."""
+    fresh.ok(
+        "run", "-d", "--name", "up", "--network", "none", "-v", "vol:/x", "host", "sleep", "1000"
+    )
+    fresh.ok("run", "--name", "done", "--network", "none", "host", "true")
+    fresh.ok("network", "create", "net")
+    done = fresh.inspect("done")["Id"]
+    up = fresh.inspect("up")["Id"]
+    image = fresh.inspect("done")["Image"]
+    of_container = (
+        ["ps", "-a"],
+        ["inspect", "done"],
+        ["start", "done"],
+        ["rm", "--time", "0", "nosuch"],
+    )
+    commands: dict[Path, tuple[list[str], ...]] = {
+        fresh.data / f"containers/{done}/container.json": of_container,
+        fresh.data / f"containers/{done}/state.json": of_container[:2],
+        fresh.data / f"containers/{done}/config.json": of_container[1:2],
+        fresh.run / f"containers/{up}/live.json": (["ps"], ["inspect", "up"]),
+        fresh.data / "volumes/vol/volume.json": (["volume", "ls"], ["volume", "inspect", "vol"]),
+        fresh.data / "networks/net.json": (["network", "ls"], ["network", "inspect", "net"]),
+        fresh.data / f"images/records/{image}": (["images"], ["image", "inspect", image]),
+        fresh.data / "images/host.json": (["run", "--rm", "--network", "none", "host", "true"],),
+    }
+    for path, lines in commands.items():
+        good = path.read_bytes()
+        for damage, make in DAMAGES.items():
+            path.write_bytes(make(good))
+            for words in lines:
+                result = fresh(*words)
+                calm(result.err, code=result.code, words=(path.name, damage, words))
+        path.unlink()
+        path.mkdir()
+        for words in lines:
+            result = fresh(*words)
+            calm(result.err, code=result.code, words=(path.name, "a folder", words))
+        if path.is_dir():
+            path.rmdir()
+        path.write_bytes(good)
+        for words in lines[:1]:
+            fresh.ok(*words)
+    assert fresh.ok("ps", "--format", "{{.Names}}") == "up"
+    fresh.ok("rm", "-f", "-t", "0", "up")
+
+
+#: What people type by mistake, and what they do not.
+JUNK = (
+    "", "-", "a", "nonexistent", "../..", "/", "@", "sha256:" + "0" * 64, "a:b:c:d", "x" * 300, "a\nb", "\udcff", "%s",
+    "{{", "{{.Foo}}", "-1", "1e9", "99999999999999999999", "=", "a=b=c", ",,", "type=bind", "[", "*", "1h", "5x", "10g",
+    "[::1]", "1.2.3.4/99", "/dev/null", "json", "none", "container:x", "keep-id:uid=", "/x:/y:zz", "since=", "2020-13-45T",
+)  # fmt: skip
+
+
+def test_nonsense(rootless: Engine, tmp_path: Path) -> None:
+    """Every command once, with an option and arguments that are drawn; ROOTLESS_TEST_SEED draws others."""
+    seed = os.environ.get("ROOTLESS_TEST_SEED", "1")
+    draw = random.Random(seed)
+    # These wait for someone, take away what the other tests have, or answer by their status alone.
+    without = {"attach", "stats", "login", "events", "wait", "unshare", "system reset"}
+    for name in sorted(COMMANDS):
+        if name in without or name.endswith((" exists", " stats", " attach", " wait", " unshare")):
+            continue
+        words = name.split()
+        options = [
+            one for one in load(name).options if one.name not in ("follow", "stream", "latest")
+        ]
+        if options:
+            words.append(f"--{draw.choice(options).name}={draw.choice(JUNK)}")
+        words += [draw.choice(JUNK) for _ in range(draw.choice((0, 1, 1, 2)))]
+        result = rootless(*words, cwd=tmp_path, timeout=60)
+        error = result.err
+        assert result.code in (0, 1, 2, 125, 126, 127, 130), (seed, result)
+        assert "Traceback" not in error and "internal error" not in error, (seed, result)
+        assert (
+            (result.code == 0)
+            or error.startswith(("Error: ", "WARN", "Trying", "rootless quadlet"))
+            or "\nError: " in error
+        ), (seed, result)
