@@ -142,7 +142,9 @@ def enter_process(
         if stdio is not None:
             give_stdio(stdio, uid)
     priority.set_scheduling(process)
-    enter_cwd(process.get("cwd") or "/", uid, gid, before_ids=True)
+    # Only a container's first process has it made: `exec` elsewhere is a mistake.
+    is_first = plan.root is not None
+    enter_cwd(process.get("cwd") or "/", uid, gid, before_ids=True, make=is_first)
     groups = None if plan.keep_groups else user.get("additionalGids")
     if plan.keyring:
         try:
@@ -250,13 +252,13 @@ def set_ids(uid: int, gid: int, groups: list[int] | None) -> None:
         ) from error
 
 
-def enter_cwd(cwd: str, uid: int, gid: int, *, before_ids: bool) -> None:
+def enter_cwd(cwd: str, uid: int, gid: int, *, before_ids: bool, make: bool = False) -> None:
     """chdir with root's rights first, then with the user's; refuse a folder outside of the root (security case 2)."""
     try:
         os.chdir(cwd)
     except FileNotFoundError:
-        if not before_ids:
-            raise
+        if not make:
+            raise CommandNotFound(f"chdir to {cwd}: no such file or directory") from None
         root = os.open("/", fs.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         made = folders.make_dirs(root, cwd, 0o755)
         os.close(root)

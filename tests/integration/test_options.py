@@ -308,7 +308,7 @@ def test_slirp4netns_needs_root_inside(rootless: Engine) -> None:
     words = ("--network", "slirp4netns", "--uidmap", "5:0:1", "--gidmap", "0:0:1")
     error = rootless.fails("run", "--rm", *words, "host", "true")
     assert "--network slirp4netns: it has to be root in the container's user namespace" in error
-    assert "Hint: use --network pasta" in error
+    assert "; use --network pasta" in error
 
 
 def test_systemd_is_asked_for_where_there_is_none(rootless: Engine) -> None:
@@ -440,3 +440,15 @@ def test_file_that_cannot_be_written(rootless: Engine, option: str, message: str
     error = rootless.fails("run", "--rm", "--network", "none", option, path, "host", "true")
     assert error == f"Error: {message.format(path)}\n"
     assert rootless.ok("ps", "-aq") == ""
+
+
+def test_exec_makes_no_working_directory(rootless: Engine) -> None:
+    """Only the first process has it made (an image's WORKDIR); Podman's exit status is 127, too."""
+    rootless.ok("run", "-d", "--name", "a", "--network", "none", "host", "sleep", "1000")
+    for place in ("/made", "/made/below"):
+        error = rootless.fails("exec", "--workdir", place, "a", "true", code=127)
+        assert error == f"Error: chdir to {place}: no such file or directory\n"
+    error = rootless.fails("exec", "-w", "/etc/passwd", "a", "true", code=125)
+    assert error == "Error: working directory /etc/passwd: is no folder\n"
+    assert rootless.ok("exec", "-w", "/etc", "a", "pwd") == "/etc"
+    assert "/made" not in rootless.ok("diff", "a")
