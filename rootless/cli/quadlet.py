@@ -365,7 +365,9 @@ COMMAND = Command(
     description=(
         "Quadlet files (.container, .pod, .kube, .volume, .network, .image, .build; podman-systemd.unit(5)) become services of the user's manager. "
         "--dryrun prints what they become; its exit code is not 0 where a file has a mistake. install puts files where they are "
-        "found, after a check; list, print and rm work on those."
+        "found, after a check; list, print and rm work on those. At each start of the manager its generator makes the units anew: "
+        "the administrator links rootless-user-generator (beside the package, in systemd-units) to /etc/systemd/user-generators. "
+        "Where it is not, install and rm write the units themselves, to systemd/user below the user's configuration folder."
     ),
     examples=(
         "quadlet --dryrun",
