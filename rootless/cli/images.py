@@ -138,6 +138,10 @@ def _table(inv: Invocation, rows: list[tuple[Image, str, str]], now: float) -> s
         headings.insert(2, "DIGEST")
     if history:
         headings.append("HISTORY")
+    # As in Podman: only where additional stores have brought one.
+    read_only = any(image.read_only for image, _, _ in rows)
+    if read_only:
+        headings.append("R/O")
     table = [] if inv.flag("noheading") else [headings]
     for image, repository, tag in rows:
         row = [
@@ -151,6 +155,8 @@ def _table(inv: Invocation, rows: list[tuple[Image, str, str]], now: float) -> s
             row.insert(2, image.digest)
         if history:
             row.append(", ".join(reversed(image.names)) or _NONE)
+        if read_only:
+            row.append(str(image.read_only).lower())
         table.append(row)
     return output.table(table)
 
@@ -205,7 +211,7 @@ _HEADINGS = {
     "RepoTags": "REPO TAGS",
     "RepoDigests": "REPO DIGESTS",
     "History": "HISTORY",
-    "ReadOnly": "READ ONLY",
+    "ReadOnly": "R/O",
     "IsReadOnly": "IS READ ONLY",
     "Dangling": "DANGLING",
     "IsDangling": "IS DANGLING",

@@ -319,6 +319,7 @@ def find_mounts(engine: Engine, record: dict[str, Any], host: HostFacts) -> None
     for mount in host.mounts:
         if mount["type"] == "image":
             image = engine.images.lookup(mount["source"])
+            roots.settle_layers(engine, image)
             host.image_layers[mount["source"]] = engine.images.lowers(image)
     make_overlay_folders(host)
 

@@ -85,7 +85,7 @@ def remove(
             f'unable to delete image "{image.id}" by ID with more than one tag ({", ".join(names)}): please force removal'
         )
     if image.read_only and (by_name is None or not _is_own_name(store, by_name)):
-        raise RootlessError(f"cannot remove read-only image {text}")
+        raise RootlessError(f'cannot remove read-only image "{image.id}"')
     if by_name is not None and len(names) > 1:
         store.untag(by_name)
         done.untagged.append(by_name)

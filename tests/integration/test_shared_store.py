@@ -70,6 +70,8 @@ def test_images_of_a_store_for_others(stores: tuple[Engine, Engine]) -> None:
     before = snapshot(admin.folder / "srv")
     [row] = user("images", "--format", "{{.Repository}}:{{.Tag}} {{.ReadOnly}}").lines
     assert row == f"{NAME} true"
+    heading, line = user("images").lines
+    assert (heading.split()[-1], line.split()[-1]) == ("R/O", "true")
     result = user("run", "--name", "x", NAME, *LOOK)
     assert result.lines == OWNERS, result
     assert "copying 2 layers of a shared store" in result.err
@@ -105,6 +107,26 @@ def test_shared_files_are_read_without_a_copy(stores: tuple[Engine, Engine]) -> 
     fresh.ok("load", "-i", str(user.folder / "out.tar"))
     assert fresh.ok("image", "inspect", "-f", "{{.Id}}", NAME) == found["Id"]
     fresh.close()
+
+
+def test_layers_are_shared_with_images_on_top(
+    stores: tuple[Engine, Engine], tmp_path: Path
+) -> None:
+    _, user = stores
+    layers = [images.busybox_layer(), images.layer([file("top", b"1")])]
+    user.ok(
+        "load", "-i", str(images.docker_archive(tmp_path / "top.tar", layers, ["localhost/top:1"]))
+    )
+    assert len(list((user.data / "images/layers").iterdir())) == 1
+    assert user.ok("run", "--rm", "localhost/top:1", "stat", "-c", "%u %a", "/tmp", "/top") == (
+        "0 1777\n0 644"
+    )
+    # Mounted into another container, its files have their owners as well.
+    mount = f"type=image,src={NAME},dst=/m"
+    out = user.ok(
+        "run", "--rm", "--mount", mount, "localhost/top:1", "stat", "-c", "%u %a", "/m/app"
+    )
+    assert out == "33 750"
 
 
 @pytest.mark.parametrize("driver", ["overlay", "vfs"])
