@@ -181,18 +181,24 @@ def make_private_dir(path: str) -> None:
         return
     except FileNotFoundError:
         parent = os.path.dirname(path)
-        if parent == path:
+        if parent in ("", path):
             raise
         make_private_dir(parent)
-        make_private_dir(path)
-        return
+        try:
+            os.mkdir(path, 0o700)
+            return
+        except FileExistsError:
+            pass  # by another command meanwhile
     except FileExistsError:
         pass
     status = os.lstat(path)
     if not stat.S_ISDIR(status.st_mode):
         raise RootlessError(f"{path}: is not a folder", hint="move it away")
     if status.st_uid != os.geteuid():
-        raise RootlessError(f"{path}: belongs to uid {status.st_uid}, not to uid {os.geteuid()}")
+        raise RootlessError(
+            f"{path}: belongs to uid {status.st_uid}, not to uid {os.geteuid()}",
+            hint="--root, --runroot or storage.conf name folders of your own",
+        )
 
 
 def make_dirs(path: str, mode: int = 0o700) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
+from rootless import log
 from rootless.cli.container_options import RUN
+from rootless.cli.output import is_terminal
 from rootless.cli.table import Command
 from rootless.container.attach import Session
 from rootless.container.creation import create
@@ -26,6 +28,10 @@ OPTIONS = RUN
 
 def main(inv: Invocation) -> int:
     options = CreateOptions.from_invocation(inv)
+    if options.tty and options.interactive and not is_terminal(0):
+        log.warn(
+            "The input device is not a TTY. The --tty and --interactive flags might not work properly"
+        )
     engine = open_engine(inv.globals)
     record = create(engine, options, lambda: reporter(quiet=options.quiet))
     try:

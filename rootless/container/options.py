@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import sys
 
+from rootless.errors import Usage
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,6 +79,16 @@ _DEFAULTS: dict[str, Any] = {
     "log_tag": "", "health": None, "health_startup": None, "health_on_failure": "none",
     "health_log_destination": "local", "health_max_log_count": 5, "health_max_log_size": 500,
 }  # fmt: skip
+
+
+def _current_folder() -> str:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise Usage(
+            "the current folder has been removed, so that a relative path names nothing",
+            hint="go to another folder, or give the path from / on",
+        ) from None
 
 
 class CreateOptions:
@@ -307,5 +319,5 @@ class CreateOptions:
         return Reader(
             {name.replace("-", "_"): value for name, value in flags.items()},
             os.environ if host_env is None else host_env,
-            os.getcwd if cwd is None else lambda: cwd,
+            _current_folder if cwd is None else lambda: cwd,
         ).read(cls(), args)

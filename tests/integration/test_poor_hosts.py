@@ -181,3 +181,26 @@ def test_one_id_is_not_enough(fresh: Engine, options: str, words: str) -> None:
     result = in_mounts("", *fresh.program, *command, env=fresh.env)
     assert result.returncode in (125, 126), result
     plain(result.stderr, words)
+
+
+def test_current_folder_is_gone(rootless: Engine) -> None:
+    gone = rootless.folder / "gone"
+    script = 'mkdir -p "$GONE" && cd "$GONE" && rmdir "$GONE" && exec "$@" 2>&1'
+    for words, code, said in (
+        ((*HOST, "echo", "hi"), 0, "hi\n"),
+        (("run", "--rm", "-v", "./x:/y", "host", "true"), 125, "the current folder has been removed, so that a relative path names nothing"),
+    ):  # fmt: skip
+        result = subprocess.run(
+            ["sh", "-c", script, "sh", *rootless.program, *words],
+            env={**rootless.env, "GONE": str(gone)}, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert result.returncode == code and said in result.stdout, result
+
+
+def test_input_is_no_terminal(rootless: Engine) -> None:
+    """As Podman: it is said, and it runs."""
+    result = rootless("run", "--rm", "-it", "--network", "none", "host", "echo", "hi")
+    assert (result.code, result.out.strip()) == (0, "hi")
+    assert result.err == (
+        "WARN: The input device is not a TTY. The --tty and --interactive flags might not work properly\n"
+    )

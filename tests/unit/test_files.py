@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from rootless.files import make_dirs
+from rootless.errors import RootlessError
+from rootless.files import make_dirs, make_private_dir
 
 
 def test_folders(tmp_path: Path) -> None:
     make_dirs(f"{tmp_path}/a/b/c", 0o750)
     make_dirs(f"{tmp_path}/a/b/c")
     assert (tmp_path / "a/b/c").stat().st_mode & 0o777 == 0o750
+
+
+def test_private_folder_below_one_that_takes_none() -> None:
+    for path in ("/proc/none/x", "/proc/none", f"/proc/{os.getpid()}/none/x"):
+        with pytest.raises((OSError, RootlessError)):
+            make_private_dir(path)
 
 
 @pytest.mark.parametrize("path", ["/proc/none/x", "/proc/none", "/proc/self/fdinfo/none/x/y"])
