@@ -180,6 +180,8 @@ def preserved(given: Given) -> list[int]:
     count = given.number("preserve-fds")
     if count < 0:
         raise Usage(f"--preserve-fds {count}: is no number of descriptors")
+    if count and not any(os.path.exists(f"/proc/self/fd/{fd}") for fd in range(3, 3 + count)):
+        raise RootlessError(f"--preserve-fds {count}: preserved-fd 0: descriptor 3 is not open")
     count += listen_fds()
     return [fd for fd in range(3, 3 + count) if os.path.exists(f"/proc/self/fd/{fd}")]
 

@@ -292,6 +292,8 @@ def test_preserved_descriptors(oci: Runtime) -> None:
     result = subprocess.run(shell, env=oci.env, capture_output=True, text=True, check=True)
     assert "5" in result.stdout.split()
     assert (oci.folder / "five").read_text() == "more\n"
+    none = oci.go("true", flags=("--preserve-fds", "1"))
+    assert (none.code, "preserved-fd 0" in none.err) == (1, True)
     plain = oci.go("ls", "/proc/self/fd")
     assert {int(name) for name in plain.lines} <= {0, 1, 2, 3}
 
@@ -542,19 +544,27 @@ def test_one_id(oci: Runtime) -> None:
 
 
 def test_namespaces_of_another_container(oci: Runtime) -> None:
-    first = oci.start(change=lambda spec: spec.update(hostname="first"))
+    def named(spec: dict[str, Any]) -> None:
+        spec["hostname"] = "first"
+        spec["linux"]["namespaces"] += [{"type": "time"}, {"type": "cgroup"}]
+        spec["linux"]["timeOffsets"] = {"boottime": {"secs": 1000}}
+
+    first = oci.start(change=named)
     pid = oci.state(first)["pid"]
 
     def change(spec: dict[str, Any]) -> None:
-        kinds = {"user": "user", "uts": "uts", "ipc": "ipc", "network": "net", "pid": "pid"}
+        kinds = {
+            "user": "user", "uts": "uts", "ipc": "ipc", "network": "net", "pid": "pid", "cgroup": "cgroup", "time": "time",
+        }  # fmt: skip
         spec["linux"]["namespaces"] = [
             *({"type": kind, "path": f"/proc/{pid}/ns/{file}"} for kind, file in kinds.items()),
-            {"type": "mount"},
+            {"type": "mount", "path": ""},
         ]
         spec["mounts"].append({"destination": "/tmp/x", "source": "/tmp", "options": ["rbind"]})
 
-    result = oci.go("sh", "-c", "hostname; ps", change=change)
+    result = oci.go("sh", "-c", "hostname; cat /proc/self/timens_offsets; ps", change=change)
     assert result.lines[0] == "first"
+    assert result.lines[2].split() == ["boottime", "1000", "0"]
     assert any("sleep 1000" in line for line in result.lines)
 
 

@@ -93,13 +93,16 @@ def test_an_id_is_taken_once(oci: Runtime) -> None:
 def test_a_second_start_and_the_kill_of_a_stopped_one_fail(oci: Runtime) -> None:
     name = oci.start()
     before = oci.state(name)
+    assert oci("kill", name, "0").code == 0
     assert oci("start", name).code == 1
     assert oci("kill", name, "frobnicate").code == 1
     assert oci.state(name) == before
     oci("kill", name, "KILL")
     oci.wait_for(name, "stopped")
+    assert oci("kill", name, "0").code == 1
+    assert oci("kill", "--all", name, "0").code == 0
     result = oci("kill", name, "TERM")
-    assert (result.code, result.err) == (1, f"container `{name}` is not running\n")
+    assert (result.code, result.err) == (1, f"container not running: `{name}`\n")
 
 
 def test_a_created_container_can_be_deleted(oci: Runtime) -> None:
