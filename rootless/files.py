@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import stat
+from _thread import get_native_id
 
 from rootless import quickjson as json
 from rootless.errors import RootlessError
@@ -24,7 +25,7 @@ MEND = "`rootless system check --repair` removes what cannot be mended"
 
 def write_atomic(path: str, data: bytes, mode: int = 0o600, *, sync: bool = False) -> None:
     """Replace `path` with `data` by rename, synced to the disk first with `sync`."""
-    temporary = f"{path}.{os.getpid()}.tmp"
+    temporary = f"{path}.{get_native_id()}.tmp"  # threads write the same file as well
     how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         fd = os.open(temporary, how, mode)

@@ -1,22 +1,28 @@
 """Is the store what it claims to be? Reads every blob, layer and record again; mends what can be mended.
 
 A layer is right when its recipe gives an archive with its diff ID: that reads every file of it. It is mended from its
-blob, a blob by dropping it where the layer can be made into the same archive, a record's documents from the record.
+blob, which is here or fetched once more, a blob by dropping it where the layer can be made into the same archive, a
+record's documents from the record.
 """
 
 from __future__ import annotations
 
+import json
 import os
 
 from rootless.errors import RootlessError
-from rootless.image.adopt import unpack_blob
+from rootless.image.adopt import unpack_blob, unpack_file
 from rootless.image.store import Image, ImageStore
 from rootless.oci.digest import sha256
-from rootless.oci.image import emit
+from rootless.oci.document import MANIFEST_MAX_BYTES
+from rootless.oci.image import emit, parse_time
+from rootless.storage.forms import on_host
+from rootless.storage.layers import chain_ids
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from typing import Any
 
     from rootless.storage.unpack import Helper
 
@@ -47,6 +53,7 @@ def check(
     """Look at everything; with `repair`, mend it. Images that containers use are never removed."""
     found: list[Finding] = []
     with store.exclusive() if repair else store.hold(), store.helper() as helper:
+        _records(store, repair, users or {}, found)
         if not quick:
             _blobs(store, repair, found)
         _layers(store, helper, quick, repair, found)
@@ -55,6 +62,93 @@ def check(
         if repair:
             store.layers.sweep(lambda: helper)
     return found
+
+
+def _records(
+    store: ImageStore, repair: bool, users: Mapping[str, list[str]], found: list[Finding]
+) -> None:
+    """What the rest goes by: a record that cannot be read is put right or away before anything else."""
+    for identity in store.own_ids():
+        problem = ""
+        try:
+            image = store.get(identity)
+            if image is not None:
+                problem = _record_problem(image, identity)
+        except (OSError, RootlessError) as error:
+            problem = str(error)
+        if not problem:
+            continue
+        mended = ""
+        if repair:
+            mended = _mend_record(store, identity, users)
+        found.append(Finding("image", identity[:12], problem, mended))
+
+
+def _record_problem(image: Image, identity: str) -> str:
+    try:
+        if image.id != identity or image.record["config_digest"] != f"sha256:{identity}":
+            return "its record is another image's"
+        if image.layers != chain_ids(image.diff_ids):
+            return "its record names other layers than its config"
+        texts = [image.digest, *image.digests]
+        if image.created != parse_time(image.config.get("created") or ""):
+            return "its record has another time than its config"
+        size: Any = image.record["size"]
+        blobs, digest = image.store.blobs, f"sha256:{identity}"
+        if blobs.has(digest) and blobs.is_intact(digest):
+            if json.loads(image.config_bytes()) != image.config:
+                return "its record has another config"
+    except (KeyError, TypeError, AttributeError, RootlessError):
+        return "its record is incomplete"
+    if not all(isinstance(one, str) for one in texts):
+        return "its record is incomplete"
+    if not isinstance(size, int):
+        return "its record is incomplete"
+    try:
+        layers = sum(image.store.layers.record(chain)["size"] for chain in image.layers)
+        documents = (f"sha256:{identity}", image.digest)
+        if all(image.store.blobs.is_intact(one) for one in documents):
+            if size != layers + sum(image.store.blobs.size(one) or 0 for one in documents):
+                return "its record has another size"
+    except (OSError, RootlessError, KeyError):
+        pass  # of what is missing or damaged there it is told elsewhere
+    return ""
+
+
+def _mend_record(store: ImageStore, identity: str, users: Mapping[str, list[str]]) -> str:
+    """Write a record again out of the image's documents, as far as they are here."""
+    if _write_record(store, identity):
+        return "written again"
+    if users.get(identity):
+        return ""
+    os.unlink(f"{store.root}/records/{identity}")
+    return "removed; pull or load the image again"
+
+
+def _write_record(store: ImageStore, identity: str) -> bool:
+    """Whether there was a manifest for an image's config, and its record could be made of both."""
+    config, path = f"sha256:{identity}", f"{store.root}/records/{identity}"
+    for digest in store.blobs.all():
+        if (store.blobs.size(digest) or 0) > MANIFEST_MAX_BYTES or not store.blobs.is_intact(
+            digest
+        ):
+            continue
+        try:
+            data = store.blobs.read(digest)
+            if json.loads(data)["config"]["digest"] != config:
+                continue
+            aside = f"{path}.tmp"
+            os.rename(path, aside)
+            try:
+                store.add_image(store.blobs.read(config), data)
+            except (OSError, RootlessError):
+                os.rename(aside, path)
+                continue
+            os.unlink(aside)
+            return True
+        except (ValueError, TypeError, KeyError, OSError):
+            continue
+    return False
 
 
 def _blobs(store: ImageStore, repair: bool, found: list[Finding]) -> None:
@@ -98,32 +192,54 @@ def _layer_problem(store: ImageStore, helper: Helper, chain: str, quick: bool) -
     try:
         for name, flags in (("diff", os.O_DIRECTORY), ("recipe", 0)):
             opened.append(os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CLOEXEC | flags))
-        opened.append(os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC))
         algorithm = record["diff_id"].partition(":")[0]
-        result = helper.run("rebuild", opened, algorithm=algorithm).wait()
+        same_map = record.get("map") == on_host(helper.idmap).to_json()
+        owners = same_map and record.get("force_mask") is None
+        result = helper.run("verify", opened, algorithm=algorithm, owners=owners).wait()
     except (OSError, RootlessError) as error:
         return f"its files are not what was unpacked: {error}"
     finally:
         for fd in opened:
             os.close(fd)
-    return "" if result["diff_id"] == record["diff_id"] else "its files were changed"
+    if result["diff_id"] != record["diff_id"]:
+        return "its files were changed"
+    problem: str = result["problem"]
+    return f"its files were changed: {problem}" if problem else ""
 
 
 def _mend_layer(store: ImageStore, helper: Helper, chain: str) -> str:
     """Unpack a layer again from its blob, where that is here and right."""
-    for image in store.list():
+    for image in _readable(store):
         if chain not in image.layers:
             continue
         number = image.layers.index(chain)
         digest = layer_digest(store, image, number)
-        if digest is None or not store.blobs.has(digest) or not store.blobs.is_intact(digest):
+        if digest is None or image.read_only:
             continue
-        store.layers.remove(chain, helper)
-        parent = image.layers[number - 1] if number else ""
-        if not unpack_blob(store, chain, parent, image.diff_ids[number], digest, helper):
-            return ""
-        return "unpacked again from its blob"
+        parent, diff_id = image.layers[number - 1] if number else "", image.diff_ids[number]
+        if store.blobs.has(digest) and store.blobs.is_intact(digest):
+            store.layers.remove(chain, helper)
+            unpack_blob(store, chain, parent, diff_id, digest, helper)
+            return "unpacked again from its blob"
+        fd = _fetched(store, image, number)
+        if fd is not None:
+            try:
+                store.layers.remove(chain, helper)
+                unpack_file(store, chain, parent, diff_id, fd, helper)
+            finally:
+                os.close(fd)
+            return "fetched and unpacked again"
     return ""
+
+
+def _fetched(store: ImageStore, image: Image, number: int) -> int | None:
+    if not image.origins:
+        return None
+    from rootless.image.refetch import Refetch
+    from rootless.image.source import manifest_of
+
+    with Refetch(store, image) as refetch:
+        return refetch.fetch(manifest_of(store, image).layers[number])[0]
 
 
 def layer_digest(store: ImageStore, image: Image, number: int) -> str | None:
@@ -139,26 +255,15 @@ def layer_digest(store: ImageStore, image: Image, number: int) -> str | None:
 def _images(
     store: ImageStore, repair: bool, users: Mapping[str, list[str]], found: list[Finding]
 ) -> None:
-    for identity in store.ids():
-        name = identity[:12]
-        try:
-            image = store.get(identity)
-        except RootlessError as error:
-            mended = ""
-            if repair and not users.get(identity):
-                os.unlink(f"{store.root}/records/{identity}")
-                mended = "removed"
-            found.append(Finding("image", name, str(error), mended))
-            continue
-        if image is None or image.read_only:
-            continue
+    for image in _readable(store):
+        name = image.id[:12]
         _documents(store, image, repair, found)
         missing = [chain for chain in image.layers if not store.layers.has(chain)]
         # A layer that was found damaged and could not be mended counts as well.
         damaged = {one.name for one in found if one.kind == "layer" and not one.mended}
         missing += [chain for chain in image.layers if chain in damaged]
         if missing:
-            keepers = users.get(identity, [])
+            keepers = users.get(image.id, [])
             mended = ""
             if repair and not keepers:
                 store.forget(image)
@@ -169,6 +274,17 @@ def _images(
             found.append(Finding("image", name, problem, mended))
 
 
+def _readable(store: ImageStore) -> Iterator[Image]:
+    """The own images whose records can be read; of the others it has been said."""
+    for identity in store.own_ids():
+        try:
+            image = store.get(identity)
+            if image is not None and not _record_problem(image, identity):
+                yield image
+        except (OSError, RootlessError):
+            continue
+
+
 def _documents(store: ImageStore, image: Image, repair: bool, found: list[Finding]) -> None:
     digest = image.record["config_digest"]
     if not store.blobs.has(digest):
@@ -177,13 +293,31 @@ def _documents(store: ImageStore, image: Image, repair: bool, found: list[Findin
         if repair and sha256(data) == digest:
             store.blobs.put(data)
             mended = "written again"
+        elif repair and store.blobs.has(image.digest):
+            mended = _fetch_config(store, image)
         found.append(Finding("image", image.id[:12], "its config is missing", mended))
     if not store.blobs.has(image.digest):
         mended = ""
         if repair and store.blobs.has(digest):
-            _new_manifest(store, image)
-            mended = "made again with another digest"
+            if _write_record(store, image.id):
+                mended = "another one is here"
+            else:
+                _new_manifest(store, image)
+                mended = "made again with another digest"
         found.append(Finding("image", image.id[:12], "its manifest is missing", mended))
+
+
+def _fetch_config(store: ImageStore, image: Image) -> str:
+    from rootless.image.refetch import Refetch
+    from rootless.image.source import manifest_of
+
+    with Refetch(store, image) as refetch:
+        fd, _ = refetch.fetch(manifest_of(store, image).config)
+    if fd is None:
+        return ""
+    with open(fd, "rb") as file:
+        store.blobs.put(file.read(), image.record["config_digest"])
+    return "fetched again"
 
 
 def _new_manifest(store: ImageStore, image: Image) -> None:
@@ -213,13 +347,21 @@ def _new_manifest(store: ImageStore, image: Image) -> None:
         }
     )
     digest = store.blobs.put(data)
-    record = {**image.record, "digest": digest, "digests": [digest]}
+    layers = sum(store.layers.record(chain)["size"] for chain in image.layers)
+    size = len(config) + len(data) + layers
+    record = {**image.record, "digest": digest, "digests": [digest], "size": size}
     write_json(f"{store.root}/records/{image.id}", record)
     image.record = record
 
 
 def _names(store: ImageStore, repair: bool, found: list[Finding]) -> None:
     known = set(store.ids())
+    for file in store.damaged_names():
+        mended = ""
+        if repair:
+            os.unlink(f"{store.root}/names/{file}")
+            mended = "removed"
+        found.append(Finding("name", repr(file), "it cannot be read", mended))
     for name, identity in store.own_names():
         if identity in known:
             continue

@@ -42,19 +42,23 @@ class Refetch:
 
     def open(self, layer: Descriptor) -> int | None:
         """Return a nameless file with a layer's blob, or None, after a warning, where nobody has it."""
-        reasons: list[str] = []
-        for name, insecure in self._image.origins:
-            try:
-                return self._from(name, insecure, layer)
-            except RootlessError as error:
-                reasons.append(error.message)
-        if not self._warned:
+        fd, reason = self.fetch(layer)
+        if fd is None and not self._warned:
             self._warned = True
-            reason = "; ".join(reasons) or "it is not known where it came from"
             log.warn(
                 f"layer {layer.digest[:19]} is packed anew, which gives the image another digest: {reason}"
             )
-        return None
+        return fd
+
+    def fetch(self, layer: Descriptor) -> tuple[int | None, str]:
+        """Return such a file, or None and why not."""
+        reasons: list[str] = []
+        for name, insecure in self._image.origins:
+            try:
+                return self._from(name, insecure, layer), ""
+            except RootlessError as error:
+                reasons.append(error.message)
+        return None, "; ".join(reasons) or "it is not known where it came from"
 
     def _from(self, name: str, insecure: bool, layer: Descriptor) -> int:
         source = reference.parse(f"{name}@{self._image.digest}")

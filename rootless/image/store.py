@@ -18,11 +18,13 @@ import time
 
 from rootless.errors import Conflict, NotFound, RootlessError
 from rootless.files import (
+    MEND,
     Lock,
     make_dirs,
     make_private_dir,
     read_bytes,
     read_json,
+    read_record,
     write_atomic,
     write_json,
 )
@@ -49,6 +51,12 @@ if TYPE_CHECKING:
 _NAME_MAX = 200
 HOST_NAME = "localhost/host:latest"
 _ORIGINS_MAX = 8
+_UNFINISHED_S = 60
+
+
+_RECORD = {
+    "id": str, "config_digest": str, "digest?": str, "digests?": list, "chains": list, "config": dict,
+}  # fmt: skip
 
 
 class ImageInUse(RootlessError):
@@ -276,9 +284,13 @@ class ImageStore:
         """Return the image with a full id."""
         for root in (self.root, *self.additional):
             try:
-                record = read_json(f"{root}/records/{identity}")
+                record = read_record(f"{root}/records/{identity}", _RECORD)
             except FileNotFoundError:
                 continue
+            if record.get("id") != identity:
+                raise RootlessError(
+                    f"{root}/records/{identity}: damaged record: it is not this image's", hint=MEND
+                )
             if root is not self.root:
                 record["read_only"] = True
             return Image(self, record)
@@ -368,6 +380,14 @@ class ImageStore:
             found += [name for name in names if len(name) == 64 and is_hex(name)]
         return found
 
+    def own_ids(self) -> Strings:
+        """The ids of the records of this store itself."""
+        try:
+            names = os.listdir(f"{self.root}/records")
+        except FileNotFoundError:
+            return []
+        return [name for name in names if len(name) == 64 and is_hex(name)]
+
     def list(self) -> Images:
         """Every image, the newest first."""
         names: dict[str, list[str]] = {}
@@ -401,7 +421,9 @@ class ImageStore:
         """Return image id and digest of a name, or empty strings."""
         for root in (self.root, *self.additional):
             try:
-                lines = read_bytes(self._name_path(root, name)).decode().split("\n")
+                lines = (
+                    read_bytes(self._name_path(root, name)).decode("utf-8", "replace").split("\n")
+                )
             except FileNotFoundError:
                 continue
             if len(lines) >= 3 and lines[2] == name:
@@ -422,10 +444,10 @@ class ImageStore:
                     continue
                 try:
                     when = file.stat().st_mtime_ns
-                    lines = read_bytes(file.path).decode().split("\n")
+                    lines = read_bytes(file.path).decode("utf-8", "replace").split("\n")
                 except FileNotFoundError:
                     continue
-                if len(lines) >= 3 and lines[2] not in seen:
+                if len(lines) >= 3 and len(lines[0]) == 64 and lines[2] not in seen:
                     seen.add(lines[2])
                     dated.append((-when, lines[2], lines[0], lines[1]))
         dated.sort()
@@ -438,6 +460,26 @@ class ImageStore:
             for name, (identity, _) in self._all_names().items()
             if os.path.exists(self._name_path(self.root, name))
         ]
+
+    def damaged_names(self) -> Strings:
+        """The files among the names that hold none, or not the one that they are called by."""
+        found = []
+        try:
+            files = os.listdir(f"{self.root}/names")
+        except FileNotFoundError:
+            return []
+        for file in files:
+            if file.endswith(".tmp"):
+                continue  # being written, or left by who was killed over it: collect() removes it
+            path = f"{self.root}/names/{file}"
+            lines = read_bytes(path).decode("utf-8", "replace").split("\n")
+            if (
+                len(lines) < 3
+                or len(lines[0]) != 64
+                or self._name_path(self.root, lines[2]) != path
+            ):
+                found.append(file)
+        return found
 
     # Writing
 
@@ -580,11 +622,27 @@ class ImageStore:
                 if chain not in chains:
                     self.layers.remove(chain, get_helper())
             self.layers.sweep(get_helper)
+            self._sweep_unfinished()
             return freed
         finally:
             for one in helper:
                 one.close()
             lock.release()
+
+    def _sweep_unfinished(self) -> None:
+        """Remove small files that somebody was killed over; writing one takes no minute."""
+        limit = time.time() - _UNFINISHED_S
+        for folder in ("names", "records", "blobs/sha256", "blobs/sha512"):
+            try:
+                files = list(os.scandir(f"{self.root}/{folder}"))
+            except FileNotFoundError:
+                continue
+            for file in files:
+                try:
+                    if file.name.endswith(".tmp") and file.stat().st_mtime < limit:
+                        os.unlink(file.path)
+                except FileNotFoundError:
+                    continue
 
     def _listed_blobs(self) -> set[str]:
         """The blobs that manifest lists keep; image/lists.py."""

@@ -45,9 +45,9 @@ _HOLE = 1 << 16
 _ZEROS = memoryview(bytes(1 << 20))
 
 # What happens to an owner.
-_ROOT = 0
-_CHOWN = 1
-_SQUASH = 2
+ROOT = 0
+CHOWN = 1
+SQUASH = 2
 
 
 class Limits:
@@ -90,7 +90,7 @@ class Owners:
         self.gids = gids
         self.single = single
         self.ignore = ignore
-        self._known: dict[tuple[int, int], int] = {(0, 0): _ROOT if mask is None else _SQUASH}
+        self._known: dict[tuple[int, int], int] = {(0, 0): ROOT if mask is None else SQUASH}
 
     def action(self, entry: tar.Entry) -> int:
         key = (entry.uid, entry.gid)
@@ -107,7 +107,7 @@ class Owners:
         if not self.single and self.mask is None:
             uid_ok = _mapped(self.uids, entry.uid)
             if uid_ok and _mapped(self.gids, entry.gid):
-                return _CHOWN
+                return CHOWN
             if not self.ignore:
                 what, identity, table = (
                     ("gid", entry.gid, "/etc/subgid")
@@ -116,17 +116,17 @@ class Owners:
                 )
                 mapped = sum(size for _, _, size in (self.gids if uid_ok else self.uids))
                 raise TarError(
-                    f"{_show(entry.name)}: its owner, {what} {identity}, is outside the id mapping of {mapped} ids",
+                    f"{show(entry.name)}: its owner, {what} {identity}, is outside the id mapping of {mapped} ids",
                     hint=f"ask for a larger range in {table}, or squash owners with --storage-opt ignore_chown_errors=true",
                 )
-        return _SQUASH
+        return SQUASH
 
 
 def _mapped(ranges: list[tuple[int, int, int]], identity: int) -> bool:
     return any(start <= identity < start + size for start, _, size in ranges)
 
 
-def _show(name: bytes) -> str:
+def show(name: bytes) -> str:
     """A name from an archive as text that cannot steer a terminal."""
     text = name.decode("utf-8", "replace")
     if not text.isprintable():
@@ -147,7 +147,7 @@ def clean(name: bytes) -> bytes:
             continue
         if part == b"..":
             if not parts:
-                raise TarError(f"{_show(name)}: a path in the archive leads outside of it")
+                raise TarError(f"{show(name)}: a path in the archive leads outside of it")
             parts.pop()
         else:
             parts.append(part)
@@ -206,7 +206,7 @@ class Extractor:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
                     raise
                 raise TarError(
-                    f"cannot unpack {_show(entry.name)}: {os.strerror(error.errno or 0).lower()}"
+                    f"cannot unpack {show(entry.name)}: {os.strerror(error.errno or 0).lower()}"
                 ) from error
         reader.finish()
         for path, mtime in reversed(self._dirs.items()):
@@ -245,7 +245,7 @@ class Extractor:
             return
         if kind == tar.SYMLINK:
             if not entry.linkname:
-                raise TarError(f"{_show(path)}: a symbolic link to nothing")
+                raise TarError(f"{show(path)}: a symbolic link to nothing")
             self._replace(path, lambda: os.symlink(entry.linkname, path))
         elif kind == tar.FIFO:
             self._replace(path, lambda: os.mkfifo(path, entry.mode))
@@ -278,7 +278,7 @@ class Extractor:
                 self._sparse(entry, path, fd, source)
             action = self._owners.action(entry)
             if action:
-                if action == _CHOWN:
+                if action == CHOWN:
                     os.fchown(fd, entry.uid, entry.gid)
                 else:
                     self._record_owner(fd, entry)
@@ -337,14 +337,15 @@ class Extractor:
                 os.mkdir(path, mode)
         self._made.add(path)
         action = self._owners.action(entry)
-        if action == _CHOWN:
+        if action == CHOWN:
             os.chown(here, entry.uid, entry.gid, follow_symlinks=False)
-            if mode & 0o6000:
-                os.chmod(here, mode)
-        elif action == _SQUASH:
+        elif action == SQUASH:
             self._record_owner(here, entry)
         elif not path:
             os.chown(here, 0, 0, follow_symlinks=False)
+        if mode & 0o6000:
+            # mkdir(2) does not give these bits, and chown(2) takes them.
+            os.chmod(here, mode)
         if entry.xattrs:
             self._set_xattrs(here, entry.xattrs)
         if opaque:
@@ -354,7 +355,7 @@ class Extractor:
     def _hardlink(self, entry: tar.Entry, path: bytes) -> None:
         target = clean(entry.linkname)
         if not target:
-            raise TarError(f"{_show(path)}: a hard link to the root of the archive")
+            raise TarError(f"{show(path)}: a hard link to the root of the archive")
         if target == path:
             return
 
@@ -363,7 +364,7 @@ class Extractor:
                 os.link(target, path, follow_symlinks=False)
             except FileNotFoundError:
                 raise TarError(
-                    f"{_show(path)}: a hard link to {_show(target)}, which is not in this layer"
+                    f"{show(path)}: a hard link to {show(target)}, which is not in this layer"
                 ) from None
 
         self._replace(path, make)
@@ -372,7 +373,7 @@ class Extractor:
         """No user namespace may make device nodes: the recipe alone keeps them, as rootless Podman does."""
         if entry.type == tar.CHAR and entry.major == 0 and entry.minor == 0:
             # Overlay's whiteout in disguise.
-            raise TarError(f"{_show(path)}: a whiteout device in the archive")
+            raise TarError(f"{show(path)}: a whiteout device in the archive")
         self.skipped += 1
 
     def _whiteout(self, entry: tar.Entry, parent: bytes, base: bytes, source: tar.Input) -> None:
@@ -385,7 +386,7 @@ class Extractor:
             return
         name = base[len(WHITEOUT) :]
         if name in (b"", b".", b".."):
-            raise TarError(f"{_show(entry.name)}: a whiteout of nothing")
+            raise TarError(f"{show(entry.name)}: a whiteout of nothing")
         if parent and parent not in self._made:
             self._make_parents(parent)
         path = parent + b"/" + name if parent else name
@@ -408,7 +409,7 @@ class Extractor:
         self._opaque.add(path)
         here = path or b"."
         if not stat.S_ISDIR(os.lstat(here).st_mode):
-            raise TarError(f"{_show(path)}: an opaque folder that is none")
+            raise TarError(f"{show(path)}: an opaque folder that is none")
         try:
             os.setxattr(here, OPAQUE_XATTR, b"y", follow_symlinks=False)
         except OSError as error:
@@ -476,7 +477,7 @@ class Extractor:
         remove_tree(path)
 
     def _set_owner_and_times(self, entry: tar.Entry, path: bytes) -> None:
-        if self._owners.action(entry) == _CHOWN:
+        if self._owners.action(entry) == CHOWN:
             os.chown(path, entry.uid, entry.gid, follow_symlinks=False)
         if entry.xattrs:
             self._set_xattrs(path, entry.xattrs)
