@@ -15,7 +15,7 @@ _ATTEMPTS = {
     errno.EAGAIN: "cannot start a process",
     errno.ENOMEM: "cannot get memory",
     errno.ENOLCK: "cannot lock a file",
-    errno.ENOSPC: "cannot make a namespace, mount or watch",
+    errno.ENOSPC: "cannot write, or make a namespace or mount",
     errno.EDQUOT: "cannot make a key",
     errno.ENOSYS: "a system call is missing",
     errno.EPERM: "a system call was refused",
@@ -48,7 +48,7 @@ def remedy(error: BaseException, store: str) -> str:
     if isinstance(error, MemoryError):
         return _by_number(errno.ENOMEM, "", store)
     number = getattr(error, "errno", 0)
-    cause = error.__cause__
+    cause = error.__cause__ or error.__context__  # `from None` says how it reads, not what it came of
     if not number and isinstance(cause, OSError) and (cause.errno or 0) in _ALWAYS:
         number = cause.errno
     return _by_number(number, "", store, stage=getattr(error, "stage", "") or "other")
