@@ -4,7 +4,7 @@
     masked    in a store for others (force_mask): owners and modes are in xattrs, which fuse-overlayfs reads
     strange   unpacked with another map: of another user, or of this one before the sub-id ranges were changed
 
-A store's `idmap` says with which map all of its own layers were unpacked, so that `run` reads one file and not one for
+A store's `idmap` says with which map all of its own layers can be used, so that `run` reads one file and not one for
 each layer. Where it is missing or another one, the layers' own records decide. Lean: `run` comes through here.
 """
 
@@ -46,13 +46,28 @@ def odd_layers(store: LayerStore, chains: Iterable[str]) -> dict[str, str]:
     own = on_host(store.idmap())
     stamp = _stamp(own)
     try:
-        if read_bytes(_stamp_path(store)) == stamp:
-            # Only what lies in another store can be otherwise.
-            chains = [chain for chain in chains if not store.is_own(chain)]
+        known = read_bytes(_stamp_path(store))
     except FileNotFoundError:
-        pass
-    found = {chain: form_of(store, chain, own) for chain in chains}
-    return {chain: form for chain, form in found.items() if form != NATIVE}
+        known = b""
+    if known == stamp:
+        # Only what lies in another store can be otherwise.
+        chains = [chain for chain in chains if not store.is_own(chain)]
+    forms = {chain: form_of(store, chain, own) for chain in chains}
+    found = {chain: form for chain, form in forms.items() if form != NATIVE}
+    if known != stamp and not found:
+        _settle(store, own, stamp)
+    return found
+
+
+def _settle(store: LayerStore, own: IdMap, stamp: bytes) -> None:
+    """Note that every own layer can be used with the map of now, where that is so: of a store from before, or after
+    ranges were added."""
+    chains = list(store.all())
+    if chains and all(form_of(store, chain, own) == NATIVE for chain in chains):
+        try:
+            write_atomic(_stamp_path(store), stamp, store.mode)
+        except OSError:
+            return  # a full disk; the next command finds it out again
 
 
 def note(store: LayerStore, made: IdMap, *, masked: bool) -> None:
