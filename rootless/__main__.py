@@ -96,20 +96,18 @@ def _store(words: list[str]) -> str:
 
 def _report(error: BaseException, words: list[str]) -> int:
     """One line for whatever went wrong, and the exit status it means."""
-    from rootless.cli.output import printable
+    from rootless.cli.output import error_line
     from rootless.errors import RootlessError
 
     code = 125
     if isinstance(error, RootlessError):
         code = error.exit_code
-        _say(printable(f"Error: {error.message}", 2))
         hint = error.hint
-        if not hint and (error.__cause__ is not None or getattr(error, "errno", None)):
+        if not hint and (error.__context__ is not None or getattr(error, "errno", None)):
             from rootless import causes
 
             hint = causes.remedy(error, _store(words))
-        if hint:
-            _say(printable(f"Hint: {hint}", 2))
+        _say(error_line(error.message, hint))
     elif isinstance(error, (OSError, MemoryError)):
         from rootless import causes
 
@@ -118,14 +116,15 @@ def _report(error: BaseException, words: list[str]) -> int:
             if isinstance(error, OSError)
             else "cannot get memory"
         )
-        _say(printable(f"Error: {text}", 2))
-        if hint := causes.remedy(error, _store(words)):
-            _say(printable(f"Hint: {hint}", 2))
+        _say(error_line(text, causes.remedy(error, _store(words))))
     else:
-        what = " ".join(str(error).split())
-        _say(f"Error: internal error: {type(error).__name__}: {what}".rstrip(": "))
+        said = " ".join(str(error).split())
+        what = f"internal error: {type(error).__name__}: {said}".rstrip(": ")
         _say(
-            "Hint: this is a bug; please report it with the output of the same command under --log-level debug"
+            error_line(
+                what,
+                "this is a bug; please report it with the output of the same command under --log-level debug",
+            )
         )
     if _debugging(words):
         sys.excepthook(type(error), error, error.__traceback__)
@@ -157,7 +156,14 @@ def main(words: list[str] | None = None) -> int:
     except SystemExit as request:
         return request.code if isinstance(request.code, int) else 0 if request.code is None else 125
     except Exception as error:
-        return _report(error, words)
+        try:
+            return _report(error, words)
+        except Exception as second:
+            # Not even what says it can be loaded: no descriptors, no memory, a disk that fails.
+            what = second if isinstance(second, OSError) else error
+            where = f"{what.filename}: " if isinstance(what, OSError) and what.filename else ""
+            _say(f"Error: {where}{getattr(what, 'strerror', None) or what}")
+            return 125
 
 
 if __name__ == "__main__":

@@ -50,11 +50,16 @@ def line(text: str) -> None:
     write(text + "\n")
 
 
+def error_line(message: str, remedy: str = "") -> str:
+    """One line for an error: the thing and the reason, then what helps. Podman's own longer messages stay as they are."""
+    return printable(f"Error: {message}" + (f"; {remedy}" if remedy else ""), 2)
+
+
 def report(error: RootlessError) -> None:
     """An error on standard error, as the front door prints the one that ends a command."""
-    text = f"Error: {error.message}\n" + (f"Hint: {error.hint}\n" if error.hint else "")
+    text = error_line(error.message, error.hint) + "\n"
     try:
-        os.write(2, printable(text, 2).encode("utf-8", "surrogateescape"))
+        os.write(2, text.encode("utf-8", "surrogateescape"))
     except OSError:
         pass  # nobody is listening
 

@@ -211,7 +211,7 @@ def test_option(request: pytest.FixtureRequest, case: str, tmp_path: Path) -> No
             assert result.code != 0 and text in result.err, result
             assert text == "" or "internal error" not in result.err
         elif kind == "?" and result.code:
-            assert text in result.err and "Hint: " in result.err, result
+            assert text in result.err and "; " in result.err, result
         else:
             assert result.code == 0, result
             if kind == "~":

@@ -111,8 +111,8 @@ def test_container_of_outside_cannot_be_entered(rootless: Engine) -> None:
         error = rootless.fails(*inner, *words)
         assert error == (
             "Error: container x was started outside of this `rootless unshare` session, whose user namespace may not "
-            "look into the container's\n"
-            "Hint: leave the session for this command, or start the container from within it\n"
+            "look into the container's; "
+            "leave the session for this command, or start the container from within it\n"
         ), words
     assert rootless.ok(*inner, "ps", "-q", "--no-trunc") == rootless.inspect("x")["Id"]
     rootless.ok(*inner, "stop", "-t", "0", "x")

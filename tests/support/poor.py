@@ -61,9 +61,9 @@ def without_userns(*command: str, env: dict[str, str]) -> subprocess.CompletedPr
 
 
 def plain(error: str, *words: str) -> None:
-    """One line of error, one of remedy at most, no traceback, and these words in it."""
+    """One line of error, with its remedy, no traceback, and these words in it."""
     lines = [line for line in error.splitlines() if not line.startswith("WARN")]
-    assert lines and lines[0].startswith("Error: ") and len(lines) <= 2, error
+    assert lines and lines[0].startswith("Error: ") and len(lines) == 1, error
     assert "internal error" not in error and "Traceback" not in error, error
     for word in words:
         assert word in error, error
