@@ -35,6 +35,7 @@ def main(inv: Invocation) -> int:
     from rootless.cli.selection import select
     from rootless.container.attach import Session
     from rootless.container.engine import open_engine
+    from rootless.container.events import container_event
     from rootless.container.lifecycle import stop
     from rootless.container.status import all_statuses
     from rootless.container.supervise import start
@@ -55,6 +56,7 @@ def main(inv: Invocation) -> int:
         link = start(engine, identity)
         if link is not None:
             Session(link, stdin=False, tty=False, sig_proxy=False).wait_running()
+        container_event(engine, engine.containers.read(identity), "restart")
         return text
 
     return each(chosen, missing, act)

@@ -115,20 +115,16 @@ def create(inv: Invocation) -> int:
 # ls
 
 
-def _filters(
-    engine: Engine, store: VolumeStore, words: Iterable[str], *, prune: bool = False
-) -> Callable[[Record], bool]:
+def _filters(engine: Engine, store: VolumeStore, words: Iterable[str]) -> Callable[[Record], bool]:
     from rootless.cli.record_filters import combined, until_ns
 
     def test_of(key: str, value: str) -> Callable[[Record], bool]:
         if key == "until":
             limit = until_ns(value)
             return lambda record: bool(record["created"] < limit)
-        if key in ("since", "after") and not prune:
+        if key in ("since", "after"):
             since = _lookup(store, value)["created"]
             return lambda record: bool(record["created"] > since)
-        if prune:
-            raise Usage(f'"{key}" is an invalid volume filter')
         return _ls_filter(engine, key, value)
 
     return combined(words, lambda record: record["labels"], test_of)
@@ -369,7 +365,7 @@ def prune_volumes(engine: Engine, words: list[str]) -> list[str]:
 
     store = VolumeStore(engine.paths)
     store.sweep()
-    fits = _filters(engine, store, words, prune=True)
+    fits = _filters(engine, store, words)
     used = used_names(engine)
     return [r["name"] for r in store.all() if r["name"] not in used and fits(r)]
 

@@ -349,7 +349,8 @@ class Supervisor:
         monitor = self.monitor
         monitor.begin(launch.pid)
         self.init_pid = launch.pid
-        if not self.may_start:
+        is_initialized = not self.may_start
+        if is_initialized:
             self._write_live(launch.pid, "initialized")
             events.container_event(self.engine, self.record, "init")
             monitor.tell(attach.RUNNING, b"")
@@ -366,6 +367,8 @@ class Supervisor:
         launch.start()
         events.container_event(self.engine, self.record, "start")
         for path, pid in (
+        if not is_initialized:
+            events.container_event(self.engine, self.record, "init")
             (self.options.pidfile, launch.pid),
             (self.options.conmon_pidfile, os.getpid()),
         ):

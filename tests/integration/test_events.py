@@ -25,7 +25,7 @@ def test_a_life(fresh: Engine) -> None:
     fresh.ok("rename", "web", "old")
     fresh.ok("rm", "old")
     statuses = log(fresh, "--filter", "type=container", "--format", "{{.Status}}")
-    assert statuses == ["create", "start", "died", "cleanup", "rename", "remove"]
+    assert statuses == ["create", "init", "start", "died", "cleanup", "rename", "remove"]
     line = log(fresh, "--filter", "event=create", "--filter", "container=web")[0]
     assert line.endswith(
         f" +0000 UTC container create {identity} (image=localhost/host:latest, name=web, a=b)"
@@ -176,3 +176,16 @@ def test_filters() -> None:
         (["volume=web"], False),
     ):
         assert matcher(words)(event) is fits, words
+
+
+def test_restart_and_init(fresh: Engine) -> None:
+    """As Podman: a start is preceded by init, which is told once where `init` came before; restart follows its start."""
+    fresh.ok("create", "--name", "r", "--network", "none", "host", "sleep", "1000")
+    fresh.ok("init", "r")
+    fresh.ok("start", "r")
+    fresh.ok("restart", "-t", "0", "r")
+    told = log(fresh, "--filter", "container=r", "--format", "{{.Status}}")
+    assert [one for one in told if one in ("create", "init", "start", "restart")] == [
+        "create", "init", "start", "init", "start", "restart",
+    ]  # fmt: skip
+    fresh.ok("rm", "-f", "-t", "0", "r")
