@@ -53,7 +53,7 @@ def main(inv: Invocation) -> int:
             compress_dir=inv.flag("compress"),
         )
     except BaseException:
-        if made:
+        if made and os.path.isfile(made) and not os.path.islink(made):
             os.unlink(made)
         raise
     for one in wanted:

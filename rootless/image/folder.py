@@ -14,7 +14,7 @@ import shutil
 from rootless.errors import RootlessError, Usage
 from rootless.files import write_atomic
 from rootless.oci import manifest as documents
-from rootless.oci.digest import is_digest, sha256
+from rootless.oci.digest import is_digest, is_hex, sha256
 from rootless.oci.document import MANIFEST_MAX_BYTES, parse_object
 from rootless.oci.image import emit
 
@@ -145,8 +145,11 @@ class Layout(Folder):
         ]
         write_atomic(place, emit(index), 0o644)
 
-    def _is_replaced(self, entry: dict[str, Any], digest: str) -> bool:
-        name = (entry.get("annotations") or {}).get(_REF_NAME, "")
+    def _is_replaced(self, entry: object, digest: str) -> bool:
+        if not isinstance(entry, dict):
+            return True  # of no use to anybody
+        annotations = entry.get("annotations")
+        name = annotations.get(_REF_NAME, "") if isinstance(annotations, dict) else ""
         return bool(name == self._name and (name or entry.get("digest") == digest))
 
 
@@ -159,14 +162,22 @@ class Flat(Folder):
         super().__init__(path)
         if os.path.lexists(path) and not os.path.isdir(path):
             raise RootlessError(f"{path}: is not a folder")
-        if os.path.isdir(path) and (names := os.listdir(path)):
-            if "version" not in names:
-                raise RootlessError(f"{path}: is neither empty nor a folder of the dir: transport")
-            for name in names:
-                os.unlink(f"{path}/{name}")
+        names = os.listdir(path) if os.path.isdir(path) else []
+        if names and not (self._is_ours() and all(_is_flat_name(name) for name in names)):
+            # What is thrown away has to be of this kind, every file of it.
+            raise RootlessError(f"{path}: is neither empty nor a folder of the dir: transport")
+        for name in names:
+            os.unlink(f"{path}/{name}")
         os.makedirs(path, exist_ok=True)
         with open(f"{path}/version", "wb") as file:
             file.write(_DIR_VERSION)
+
+    def _is_ours(self) -> bool:
+        try:
+            with open(f"{self.path}/version", "rb") as file:
+                return file.read(64).startswith(_DIR_VERSION[:-4])
+        except OSError:
+            return False
 
     def blob_path(self, digest: str) -> str:
         return f"{self.path}/{digest.partition(':')[2]}"
@@ -176,6 +187,17 @@ class Flat(Folder):
 
     def publish(self, digest: str, data: bytes, media_type: str) -> None:
         os.rename(self.manifest_path(digest), f"{self.path}/manifest.json")
+
+
+def _is_flat_name(name: str) -> bool:
+    """Whether a file of the dir: transport is called so."""
+    stem, _, rest = name.partition(".")
+    if name in ("version", "manifest.json"):
+        return True
+    signature = name.removeprefix("signature-") if "." not in name else stem
+    return (is_hex(stem) and len(stem) >= 64 and rest in ("", "manifest.json")) or (
+        name.startswith("signature-") and signature.isdigit()
+    )
 
 
 @contextlib.contextmanager

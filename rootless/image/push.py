@@ -195,7 +195,8 @@ def _save(
     try:
         save.save(store, wanted, "docker-archive", save.TarSink(fd))
     except BaseException:
-        os.unlink(path)
+        if os.path.isfile(path) and not os.path.islink(path):
+            os.unlink(path)
         raise
     finally:
         os.close(fd)

@@ -295,6 +295,11 @@ def test_lists_into_folders_and_archives(listed: Engine, tmp_path: Path) -> None
     for transport in ("oci", "dir"):
         said = engine.fails("push", "localhost/one:1", f"{transport}:{tmp_path}/mine")
         assert "is neither empty nor" in said
+    # A file called version makes no folder one that may be written over, nor does one that is: not with other files.
+    (tmp_path / "mine/version").write_text("1.0\n")
+    engine.fails("push", "localhost/one:1", f"dir:{tmp_path}/mine")
+    (tmp_path / "mine/version").write_text("Directory Transport Version: 1.1\n")
+    engine.fails("push", "localhost/one:1", f"dir:{tmp_path}/mine")
     assert (tmp_path / "mine/thesis").read_text() == "x"
     # What is written is read here as well.
     engine.ok("rmi", "-a", "-f")
