@@ -40,14 +40,16 @@ def state_document(
 def run(spec: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
     """Call the hooks of one moment in their order; raises SetupError for the first that fails."""
     for index, hook in enumerate((spec.get("hooks") or {}).get(moment) or []):
-        _call(hook, f"error running {moment} hook #{index}: ", state)
+        _call(hook, f"error running {moment} hook #{index}: ", state, moment != "startContainer")
 
 
 def run_leniently(spec: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
     """Call them all, and only warn of those that fail: poststart and poststop."""
     for index, hook in enumerate((spec.get("hooks") or {}).get(moment) or []):
         try:
-            _call(hook, f"error running {moment} hook #{index}: ", state)
+            _call(
+                hook, f"error running {moment} hook #{index}: ", state, moment != "startContainer"
+            )
         except SetupError as error:
             log.warn(error.message)
 
@@ -57,48 +59,47 @@ def has(spec: dict[str, Any], *moments: str) -> bool:
     return any(hooks.get(moment) for moment in moments)
 
 
-def _call(hook: dict[str, Any], which: str, state: dict[str, Any]) -> None:
+def _call(hook: dict[str, Any], which: str, state: dict[str, Any], inherits: bool) -> None:
+    """`inherits`: whether one without an environment of its own gets ours, which is never told to the container's."""
     path: str = hook["path"]
-    environment = dict(entry.partition("=")[::2] for entry in hook.get("env") or [])
+    if hook.get("env") is None and inherits:
+        environment = dict(os.environ)
+    else:
+        environment = dict(entry.partition("=")[::2] for entry in hook.get("env") or [])
     data = json.dumps(state).encode()
     input_read, input_write = os.pipe2(os.O_CLOEXEC)
-    error_read, error_write = os.pipe2(os.O_CLOEXEC)
+    output = os.memfd_create(
+        "hook", os.MFD_CLOEXEC
+    )  # no pipe, which would hold up one that says much
     try:
-        pid = os.posix_spawn(
-            path,
-            hook.get("args") or [path],
-            environment,
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, input_read, 0),
-                (os.POSIX_SPAWN_DUP2, error_write, 1),
-                (os.POSIX_SPAWN_DUP2, error_write, 2),
-            ],
-            setsigdef=[13],
-        )
-    except OSError as error:
-        os.close(input_write)
-        os.close(error_read)
-        raise SetupError(
-            f"{which}{path}: {os.strerror(error.errno or 0).lower()}", stage="hooks"
-        ) from error
-    finally:
-        os.close(input_read)
-        os.close(error_write)
-    try:
-        os.write(input_write, data)  # a state is smaller than a pipe
-    except BrokenPipeError:
-        pass  # a hook need not read it
-    os.close(input_write)
-    try:
-        status = _wait(pid, hook.get("timeout") or 0)
-        said = b""
-        os.set_blocking(error_read, False)
         try:
-            said = os.read(error_read, _SAID)
-        except BlockingIOError:
-            pass
+            pid = os.posix_spawn(
+                path,
+                hook.get("args") or [path],
+                environment,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, input_read, 0),
+                    (os.POSIX_SPAWN_DUP2, output, 1),
+                    (os.POSIX_SPAWN_DUP2, output, 2),
+                ],
+                setsigdef=[13],
+            )
+        except OSError as error:
+            os.close(input_write)
+            raise SetupError(
+                f"{which}{path}: {os.strerror(error.errno or 0).lower()}", stage="hooks"
+            ) from error
+        finally:
+            os.close(input_read)
+        try:
+            os.write(input_write, data)  # a state is smaller than a pipe
+        except BrokenPipeError:
+            pass  # a hook need not read it
+        os.close(input_write)
+        status = _wait(pid, hook.get("timeout") or 0)
+        said = os.pread(output, _SAID, 0)
     finally:
-        os.close(error_read)
+        os.close(output)
     words = " ".join(said.decode("utf-8", "replace").split())
     if status is None:
         raise SetupError(

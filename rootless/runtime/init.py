@@ -178,7 +178,23 @@ class Init:
             self.channel.expect(sync.HOOKED)
         if hooks.has(self.spec, "createContainer"):
             self.stage = "hooks"
+            self.show_root()
             hooks.run(self.spec, "createContainer", self.state_for_hooks("creating"))
+
+    def show_root(self) -> None:
+        """Put the container's mounts where its root lies in the bundle, and go there: hooks look for them by that path."""
+        path = getattr(self.plan.root, "path", "")
+        if not path:
+            return
+        copy = m.open_tree(
+            self.root, "", m.OPEN_TREE_CLONE | libc.AT_EMPTY_PATH | libc.AT_RECURSIVE
+        )
+        where = os.open(path, fs.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        m.move_mount(copy, where)
+        os.close(where)
+        os.close(copy)
+        if self.plan.bundle:
+            os.chdir(self.plan.bundle)
 
     def state_for_hooks(self, status: str) -> dict[str, Any]:
         # The host's own proc says which pid we have out there.

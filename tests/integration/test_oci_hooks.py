@@ -153,3 +153,37 @@ def test_hooks_get_their_environment_and_arguments_alone(oci: Runtime) -> None:
     lines = said.read_text().splitlines()
     assert lines[0] == "first second"
     assert {line.partition("=")[0] for line in lines[1:]} <= {"A", "PWD", "SHLVL", "_", "OLDPWD"}
+
+
+def test_hooks_without_an_environment_have_the_callers(oci: Runtime) -> None:
+    said = oci.folder / "inherited"
+    bundle = oci.bundle(change=with_hooks(prestart=[hook(f"echo $MINE > {said}")]))
+    assert oci("run", "--bundle", str(bundle), "one", env={"MINE": "word"}).code == 0
+    assert said.read_text() == "word\n"
+
+    def change(spec: dict[str, Any]) -> None:
+        with_hooks(startContainer=[hook("echo $MINE > /shared/inside")])(spec)
+        spec["mounts"].append({"destination": "/shared", "type": "bind", "source": str(oci.folder), "options": ["bind"]})  # fmt: skip
+
+    bundle = oci.bundle(change=change)
+    assert oci("run", "--bundle", str(bundle), "one", env={"MINE": "secret"}).code == 0
+    assert (oci.folder / "inside").read_text() == "\n"
+
+
+def test_create_container_hooks_see_its_mounts_in_the_bundle(oci: Runtime) -> None:
+    said = oci.folder / "mounts"
+    script = f"pwd > {said}; test -e rootfs/proc/self && test -c rootfs/dev/null && touch rootfs/dev/made"
+    bundle = oci.bundle(
+        "ls", "/dev/made", own=True, change=with_hooks(createContainer=[hook(script)])
+    )
+    result = oci("run", "--bundle", str(bundle), "one")
+    assert (result.code, result.out) == (0, "/dev/made\n"), result
+    assert said.read_text() == f"{bundle}\n"
+    assert list((bundle / "rootfs/dev").iterdir()) == []
+
+
+def test_a_hook_that_says_much(oci: Runtime) -> None:
+    bundle = oci.bundle(change=with_hooks(prestart=[hook("yes | head -c 300000; exit 1")]))
+    result = oci("run", "--bundle", str(bundle), "one")
+    assert result.code == 1
+    assert "exit status 1: y y y" in result.err
