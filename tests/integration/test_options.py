@@ -452,3 +452,18 @@ def test_exec_makes_no_working_directory(rootless: Engine) -> None:
     assert error == "Error: working directory /etc/passwd: is no folder\n"
     assert rootless.ok("exec", "-w", "/etc", "a", "pwd") == "/etc"
     assert "/made" not in rootless.ok("diff", "a")
+
+
+def test_changes_over_a_rootfs_are_kept_over_a_restart(rootless: Engine, tmp_path: Path) -> None:
+    """--rootfs DIR:O, as Podman: the overlay is the container's, and the folder stays as it is."""
+    folder = images.busybox_rootfs(tmp_path / "root")
+    before = sorted(path.name for path in folder.iterdir())
+    script = "test -e /made && echo there; touch /made; exec sleep 1000"
+    words = ("run", "-d", "--name", "o", "--network", "none", "--rootfs", f"{folder}:O")
+    rootless.ok(*words, "sh", "-c", script)
+    rootless.ok("stop", "-t", "0", "o")
+    rootless.ok("start", "o")
+    while not rootless.ok("logs", "o"):
+        pass
+    assert rootless.ok("logs", "o") == "there"
+    assert sorted(path.name for path in folder.iterdir()) == before
