@@ -94,6 +94,8 @@ class Creation:
         )
         launch.create()
         self.record.set_init(launch.pid)
+        self.record.data["creating"] = True
+        self.write()  # so that hooks can ask for it, and delete can end it if we are killed
         self.plan.enter(launch.pid)
         launch.mapped()
         launch.prepared()
@@ -103,6 +105,7 @@ class Creation:
             send_console(self.given.text("console-socket"), launch.console)
             os.close(launch.console)
             launch.console = -1
+        del self.record.data["creating"]
         self.write()
         return launch
 

@@ -77,7 +77,10 @@ def forget(record: records.Record) -> None:
         from rootless.runtime.cgroup import Cgroup
 
         Cgroup(path).remove()
-    spec = record.spec()
+    try:
+        spec = record.spec()
+    except (OSError, ValueError):
+        spec = {}  # damaged: what it was is gone, and shall not keep the rest
     record.remove()
     if hooks.has(spec, "poststop"):
         state = hooks.state_document(spec, record.identity, record.data["bundle"], "stopped", 0)

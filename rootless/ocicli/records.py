@@ -144,7 +144,7 @@ class Record:
     def status(self) -> str:
         """The word for its state at this moment."""
         if not self.is_alive():
-            return CREATING if self.data.get("creating") else STOPPED
+            return STOPPED
         if self.data.get("creating"):
             return CREATING
         if os.path.lexists(f"{self.folder}/start"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -180,6 +182,31 @@ def test_create_container_hooks_see_its_mounts_in_the_bundle(oci: Runtime) -> No
     assert (result.code, result.out) == (0, "/dev/made\n"), result
     assert said.read_text() == f"{bundle}\n"
     assert list((bundle / "rootfs/dev").iterdir()) == []
+
+
+def test_a_hook_may_ask_for_the_state(oci: Runtime) -> None:
+    said = oci.folder / "asked"
+    script = f"{' '.join(oci.program)} state one > {said}"
+    bundle = oci.bundle(change=with_hooks(createRuntime=[hook(script)]))
+    assert oci("run", "--bundle", str(bundle), "one").code == 0
+    assert json.loads(said.read_text())["status"] == "creating"
+
+
+def test_a_create_that_is_killed_in_a_hook(oci: Runtime) -> None:
+    ready = oci.folder / "ready"
+    bundle = oci.bundle(change=with_hooks(prestart=[hook(f"echo > {ready}; sleep 1000")]))
+    process = oci.popen("create", "--bundle", str(bundle), "one", stdin=-3, stdout=-3, stderr=-3)
+    deadline = time.monotonic() + 30
+    while not ready.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    pid = oci.state("one")["pid"]
+    process.kill()
+    process.wait()
+    oci.wait_for("one", "stopped")  # init dies with whoever makes it
+    assert not os.path.exists(f"/proc/{pid}/cwd")
+    assert oci("delete", "one").code == 0
+    assert not (oci.root / "one").exists()
 
 
 def test_a_hook_that_says_much(oci: Runtime) -> None:

@@ -180,3 +180,7 @@ def test_a_create_that_is_killed_leaves_what_delete_removes(oci: Runtime) -> Non
     assert oci("delete", "half").code == 1
     assert oci("delete", "--force", "half").code == 0
     assert not (oci.root / "half").exists()
+    name = oci.start()
+    (oci.root / name / "config.json").unlink()
+    assert oci("delete", "--force", name).code == 0
+    assert not (oci.root / name).exists()
