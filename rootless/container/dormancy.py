@@ -1,6 +1,6 @@
 """How a monitor leaves behind all that a container's start has loaded, and gets it back at the container's end.
 
-A monitor is a fork of the command, so it has a copy of everything: 7 MB of its own. Once a container has run for a while,
+A monitor is a fork of the command, so it has a copy of everything: 7 MB of its own. Once a container has run for a minute,
 the monitor executes a new interpreter in its place (idle.py), which has loaded what an idle monitor needs, 3 MB:
 
     monitor                                       the same process, init's parent as before

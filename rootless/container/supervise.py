@@ -27,7 +27,7 @@ from rootless.container.requirements import start_first
 from rootless.errors import InvalidState, RootlessError
 from rootless.files import write_atomic
 from rootless.linux.process import set_name, set_title, start_time
-from rootless.runtime import attach, hooks
+from rootless.runtime import attach, delegation, hooks
 from rootless.runtime.attach import Link
 from rootless.runtime.launch import Launch
 from rootless.runtime.monitor import Monitor, exit_code, leave_session
@@ -44,8 +44,9 @@ if TYPE_CHECKING:
     from rootless.runtime.monitor import Client, Log
 
 _KILL = 9
-# A start in the midst of others does not pay for the new interpreter. The variable is for tests.
-_SETTLE_S = float(os.environ.get("ROOTLESS_SETTLE_S", "10"))
+# A hundred starts at once do not pay for a hundred new interpreters as well, nor does a container that ends soon. The
+# variable is for tests.
+_SETTLE_S = float(os.environ.get("ROOTLESS_SETTLE_S", "60"))
 
 
 def start(
@@ -342,6 +343,8 @@ class Supervisor:
         """cgroup and network, while init makes the root: they exist before the user's program does."""
         self.preparation.cgroup.enter(launch.pid, os.getpid())
         self.cgroup = self.preparation.cgroup.cgroup
+        if self.cgroup is not None and delegation.is_writable(self.preparation.spec):
+            delegation.hand_over(self.cgroup.path, self.preparation.spec)
         if self.preparation.network is not None:
             self.network = self.preparation.network(launch.pid, launch.netns, launch.userns)
 
@@ -365,10 +368,10 @@ class Supervisor:
         self.started_at = time.time_ns()
         self._write_live(launch.pid, "running")
         launch.start()
-        events.container_event(self.engine, self.record, "start")
-        for path, pid in (
         if not is_initialized:
             events.container_event(self.engine, self.record, "init")
+        events.container_event(self.engine, self.record, "start")
+        for path, pid in (
             (self.options.pidfile, launch.pid),
             (self.options.conmon_pidfile, os.getpid()),
         ):

@@ -159,7 +159,8 @@ def _memory(network: tuple[str, ...]) -> Callable[[Side, str], float]:
     def measure(side: Side, _: str) -> float:
         before = set(side.engine.processes())
         name = _name()
-        side.ok("run", "--detach", "--name", name, *network, IMAGE, *WAITER)
+        with side.settling():
+            side.ok("run", "--detach", "--name", name, *network, IMAGE, *WAITER)
         # The payload is the same on either side. Podman's pause process is there once for all containers.
         total, lines = side.pss_kib(before, skip=("sh -c trap", "sleep 100000", "catatonit -P"))
         for line in lines if os.environ.get("BENCH_VERBOSE") else ():

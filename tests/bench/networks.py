@@ -146,8 +146,9 @@ def _twenty(side: Side, _: str) -> float:
     before = set(side.engine.processes())
     with _with_network(side) as network:
         names = [f"{network}m{at}" for at in range(20)]
-        for name in names:
-            side.ok("run", "--detach", "--network", network, "--name", name, IMAGE, *WAITER)
+        with side.settling():
+            for name in names:
+                side.ok("run", "--detach", "--network", network, "--name", name, IMAGE, *WAITER)
         total, lines = side.pss_kib(before, skip=("sh -c trap", "sleep 100000"))
         for line in lines if os.environ.get("BENCH_VERBOSE") else ():
             print(f"  {side.name}: {line}")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support import host, images
 from tests.support.engine import Engine
 
 IMAGE = "localhost/bench:latest"
-# A container is idle once whatever its start took has been given back: our monitor does so after ten seconds.
-_IDLE_S = 12
+# A container is idle once whatever its start took has been given back. Our monitor does so after a minute, which is not
+# waited for here: ROOTLESS_SETTLE_S says when, in those cases that measure memory.
+SETTLE_S = 2
 
 
 def finish(process: subprocess.Popen[bytes], timeout_s: float = 300) -> int:
@@ -54,9 +57,16 @@ class Side:
     def ok(self, *args: str) -> str:
         return self.engine.ok(*args, timeout=300)
 
+    @contextlib.contextmanager
+    def settling(self) -> Iterator[None]:
+        """What is started meanwhile is soon idle, for `pss_kib`."""
+        self.engine.env["ROOTLESS_SETTLE_S"] = str(SETTLE_S)
+        yield
+        del self.engine.env["ROOTLESS_SETTLE_S"]
+
     def pss_kib(self, but: set[int], skip: tuple[str, ...] = ()) -> tuple[int, list[str]]:
         """The memory of this side's idle processes in KiB, shared pages by their share, with a line for each process."""
-        time.sleep(_IDLE_S)
+        time.sleep(2 * SETTLE_S)
         total, lines = 0, []
         for pid, text in self.engine.processes().items():
             if pid in but or any(text.startswith(word) for word in skip):
