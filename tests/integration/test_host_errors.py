@@ -106,23 +106,6 @@ def test_fuse_overlayfs(fresh: Engine, tmp_path: Path) -> None:
     refused(done, "fuse-overlayfs: ", "is /dev/fuse there and open to this user?")
 
 
-@pytest.mark.needs("userns")
-def test_gpg(fresh: Engine, tmp_path: Path) -> None:
-    (tmp_path / "empty").touch()
-    (tmp_path / "key").write_text("no key")
-    (tmp_path / "policy.json").write_text(
-        '{"default": [{"type": "signedBy", "keyType": "GPGKeys", "keyPath": "%s"}]}'
-        % (tmp_path / "key")
-    )
-    fresh.ok(*HOST)
-    fresh.ok("save", "--format", "oci-dir", "-o", str(tmp_path / "image"), "host")
-    mounts = f"for at in /usr/bin/gpg /bin/gpg; do test ! -e $at || mount --bind {tmp_path}/empty $at; done"
-    command = ("pull", "--signature-policy", str(tmp_path / "policy.json"), f"oci:{tmp_path}/image")
-    done = in_mounts(mounts, *fresh.program, *command, env=fresh.env)
-    assert done.returncode == 125
-    plain(done.stderr)
-
-
 def test_ports(fresh: Engine) -> None:
     if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= 80:
         pytest.skip("every port is free here")
