@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from tests.bench.containers import WAITER, Case
 from tests.bench.sides import IMAGE, Side
@@ -156,6 +157,27 @@ def _twenty(side: Side, _: str) -> float:
     return float(total)
 
 
+def _cpu(measure: Callable[[Side, str], float]) -> Callable[[Side, str], float]:
+    """The processor time of what carries the port, in seconds: on a busy machine steadier than the time that passes."""
+
+    def on_cpu(side: Side) -> dict[int, int]:
+        return {
+            pid: sum(
+                int(thread.read_text().split()[0])
+                for thread in Path(f"/proc/{pid}/task").glob("*/schedstat")
+            )
+            for pid, text in side.engine.processes().items()
+            if any(word in text for word in ("relay", "pasta", "rootlessport", "slirp4netns"))
+        }
+
+    def take(side: Side, port: str) -> float:
+        before = on_cpu(side)
+        measure(side, port)
+        return sum(spent - before.get(pid, 0) for pid, spent in on_cpu(side).items()) / 1e9
+
+    return take
+
+
 CASES = [
     Case("run, slirp4netns", _run("--network", "slirp4netns")),
     Case("run, first on a network", _on_network, prepare=_with_network),
@@ -175,6 +197,18 @@ CASES = [
         _connect,
         prepare=_server(("--network", "podman"), _PAGES),
         rounds=10,
+    ),
+    Case(
+        "CPU of 256 MiB, network",
+        _cpu(_fetch),
+        prepare=_server(("--network", "podman"), _SOURCE),
+        rounds=5,
+    ),
+    Case(
+        "CPU of 200 requests, network",
+        _cpu(_connect),
+        prepare=_server(("--network", "podman"), _PAGES),
+        rounds=5,
     ),
     Case("memory, 20 on a network", _twenty, rounds=2, unit="KiB", slow=True),
 ]
