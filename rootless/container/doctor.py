@@ -108,7 +108,10 @@ def _subordinate(engine: Engine) -> Iterator[Finding]:
         subject = f"subordinate {kind}s"
         count = sum(size for _, size in spans)
         text = ", ".join(f"{start}-{start + size - 1}" for start, size in spans)
-        if not spans:
+        if not spans and os.path.exists(file) and not os.access(file, os.R_OK):
+            text = f"{file} cannot be read: containers have one id"
+            yield Finding(subject, NOTE, text, f"`chmod 644 {file}` by root")
+        elif not spans:
             first, last = free_range(read(file))
             remedy = f"`usermod --add-sub{kind}s {first}-{last} {name}` by root"
             text = f"{name} has none in {file}: containers have one id, and files of other owners become its own"

@@ -143,8 +143,8 @@ def modules(engine: Engine) -> Iterator[Finding]:
     """Linux security modules that have a say in containers."""
     if read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
         yield Finding(
-            "AppArmor", NOTE, "restricts user namespaces; this command is allowed by its profile",
-            "a copy of it elsewhere (in a home, a virtual environment) needs a profile of its own",
+            "AppArmor", NOTE, "grants user namespaces to programs with a profile only",
+            "a copy of this command elsewhere (in a home, a virtual environment) needs a profile of its own",
         )  # fmt: skip
     enforcing = read("/sys/fs/selinux/enforce")
     if enforcing:

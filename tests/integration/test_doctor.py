@@ -103,6 +103,17 @@ def test_neither_ids_nor_devices_nor_programs(fresh: Engine, tmp_path: Path) -> 
     assert "pasta" not in found and "fuse-overlayfs" not in found and "newuidmap" not in found
 
 
+@pytest.mark.needs("userns")
+def test_tables_that_cannot_be_read(fresh: Engine, tmp_path: Path) -> None:
+    (tmp_path / "secret").touch(mode=0)
+    mounts = f"for file in /etc/subuid /etc/subgid; do mount --bind {tmp_path}/secret $file; done"
+    found = look(in_mounts(mounts, *fresh.program, *DOCTOR, env=fresh.env))
+    for subject, file in (("subordinate uids", "/etc/subuid"), ("subordinate gids", "/etc/subgid")):
+        ((state, text, remedy),) = found[subject]
+        assert (state, remedy) == ("warning", f"`chmod 644 {file}` by root")
+        assert text.startswith(f"{file} cannot be read")
+
+
 @pytest.mark.needs("userns", "newuidmap")
 @pytest.mark.parametrize(
     ("mounts", "text", "remedy"),
