@@ -89,7 +89,7 @@ def test_a_scope_with_its_limits(oci: Oci) -> None:
 
 
 def test_what_is_left_without_a_pid_namespace(oci: Oci) -> None:
-    """Init's end is not the others': delete ends them by the cgroup."""
+    """Init's end is not the others': SIGKILL is for all, and delete ends by the cgroup what init leaves."""
 
     def change(spec: dict[str, Any]) -> None:
         with_limits("user.slice:test:two")(spec)
@@ -99,11 +99,13 @@ def test_what_is_left_without_a_pid_namespace(oci: Oci) -> None:
         spec["mounts"][0] = {"destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"]}  # fmt: skip
 
     folder = oci.start("two", change)
-    words = [*oci.front, "exec", "--detach", "two", "sleep", "100001"]
+    words = [*oci.front, "exec", "--detach", "--pid-file", str(oci.folder / "pid"), "two", "sleep", "100001"]  # fmt: skip
     subprocess.run(words, stdin=-3, stdout=-3, stderr=-3, check=True, timeout=300)
+    other = int((oci.folder / "pid").read_text())
+    assert cgroup_of(other) == cgroup_of(oci.state("two")["pid"])
     oci.ok("kill", "two", "KILL")
+    until(lambda: not Path(f"/proc/{other}/cwd").exists(), "the other one is gone, too")
     until(lambda: oci.state("two")["status"] == "stopped", "it is stopped")
-    assert (folder / "cgroup.procs").read_text().split()
     oci.ok("delete", "two")
     assert not folder.exists()
 
