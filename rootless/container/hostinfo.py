@@ -55,7 +55,7 @@ def gather(engine: Engine) -> Facts:
 
 
 def _host(engine: Engine, limitations: list[str]) -> Facts:
-    from rootless.runtime import cgroup
+    from rootless.runtime import cgroup, scope
     from rootless.runtime.idmap import single_id_remedy
 
     name = os.uname()
@@ -68,6 +68,11 @@ def _host(engine: Engine, limitations: list[str]) -> Facts:
         )
     elif groups.batch:
         limitations.append(f"this is a job of {groups.batch}: containers stay in the job's cgroup")
+    elif not scope.is_available():
+        limitations.append(
+            "no systemd manager of this user runs: containers run without a cgroup, and a limit is refused "
+            "(log in through PAM, or `loginctl enable-linger`)"
+        )
     elif missing := [one for one in ("cpu", "io", "memory", "pids") if one not in controllers]:
         limitations.append(
             f"cgroup controllers not delegated to this user: {', '.join(missing)}; their limits are refused "

@@ -13,7 +13,7 @@ from rootless.container import cgroup_manager, runtimes
 from rootless.container.events import stamp
 from rootless.container.options import CreateOptions
 from rootless.container.status import EXITED, PAUSED, RUNNING
-from rootless.files import read_json
+from rootless.files import read_record
 from rootless.linux import signals
 
 TYPE_CHECKING = False
@@ -52,7 +52,9 @@ def inspect(engine: Engine, status: Status, *, size: bool = False) -> Document:
     folder = engine.containers.path(status.id)
     config_path = f"{folder}/config.json"
     try:
-        spec: Document = read_json(config_path)
+        spec: Document = read_record(
+            config_path, {"process": dict, "mounts?": list, "linux?": dict, "root?": dict}
+        )
     except FileNotFoundError:
         config_path = ""
         spec = _spec_to_be(engine, record, options, config)
@@ -480,6 +482,8 @@ def _network_id(engine: Engine, name: str) -> str:
 
 
 def _config(record: Document, options: CreateOptions, config: Document, spec: Document) -> Document:
+    from rootless.container.spec import is_systemd
+
     process = spec["process"]
     command = options.command or ([] if options.entrypoint is not None else config.get("Cmd") or [])
     entrypoint = options.entrypoint if options.entrypoint is not None else config.get("Entrypoint")
@@ -512,7 +516,7 @@ def _config(record: Document, options: CreateOptions, config: Document, spec: Do
         "HealthcheckMaxLogCount": options.health_max_log_count,
         "HealthcheckMaxLogSize": options.health_max_log_size,
         "CreateCommand": options.create_command,
-        "SystemdMode": options.systemd == "always",
+        "SystemdMode": is_systemd(options, config),
         "Umask": options.umask,
         "Secrets": None,
         "Timeout": options.timeout,

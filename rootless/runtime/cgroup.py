@@ -554,19 +554,23 @@ class Cgroup:
         try:
             _move(folder, [pid])
         except OSError as error:
-            if error.errno in (errno.EACCES, errno.EPERM) and self.unit:
-                # Another branch of the tree, such as a log-in session's: systemd's right, not ours.
-                self._add_by_systemd(pid, folder)
+            if error.errno in (errno.EACCES, errno.EPERM) and self._add_by_systemd(pid, folder):
                 return
             raise RootlessError(
                 f"cannot move process {pid} into {folder}: {_lower(error)}"
             ) from error
 
-    def _add_by_systemd(self, pid: int, folder: str) -> None:
+    def _add_by_systemd(self, pid: int, folder: str) -> bool:
+        """From another branch of the tree, such as a log-in session's, and into what is a container's root's: systemd may
+        what we may not."""
         from rootless.runtime import scope
+        from rootless.runtime.delegation import unit_of
 
-        subgroup = folder[folder.index(f"/{self.unit}") + len(self.unit) + 1 :]
-        scope.attach(self.unit, subgroup, [pid])
+        unit = self.unit or unit_of(self.path)
+        if not unit or not scope.is_available():
+            return False
+        scope.attach(unit, folder[folder.rindex(f"/{unit}/") + len(unit) + 1 :], [pid])
+        return True
 
     def pids(self) -> list[int]:
         """Every process in it and below it."""
@@ -654,6 +658,10 @@ class Cgroup:
                 self._wait_for("populated", "0", "empty")
             for folder in self._folders():
                 _remove(folder)
+            if os.path.isdir(self.path) and not self.pids():
+                from rootless.runtime.delegation import take_back
+
+                take_back(self._folders())
 
     # reading
 

@@ -168,7 +168,7 @@ class JournalLog:
     def close(self) -> None:
         for stream, rest in self._rest.items():
             if rest:
-                self._send(stream, rest)
+                self._send(stream, rest, partial=True)  # no line end came, as conmon tells it
                 self._rest[stream] = b""
         if self.journal.lost:
             self.file.write(

@@ -48,7 +48,11 @@ def sync(ssh: list[str]) -> None:
     ).stdout
     share = "$(dirname $(find /usr/local -type d -name systemd-units | head -n 1))"
     subprocess.run([*root, f"tar -xf - -C {_SITE} --no-same-owner"], input=package, check=True)
-    subprocess.run([*root, f"tar -xf - -C {share} --no-same-owner"], input=units, check=True)
+    users = "/usr/local/share/systemd/user"
+    subprocess.run(
+        [*root, f"tar -xf - -C {share} --no-same-owner && mkdir -p {users} && cp {share}/systemd-units/*.service "
+         f"{share}/systemd-units/*.timer {users}"], input=units, check=True,
+    )  # fmt: skip
     subprocess.run([*ssh, "tar -xf - -C checkout"], input=archive_of_tests(), check=True)
 
 

@@ -56,23 +56,19 @@ def test_the_container_sees_its_own_cgroup_only(rootless: Command) -> None:
 
 
 LIMITS = [
-    (("--memory", "64m"), {"memory.max": "67108864", "memory.swap.max": "67108864"}),
     (
-        ("--memory", "64m", "--memory-swap", "96m"),
-        {"memory.max": "67108864", "memory.swap.max": "33554432"},
+        ("--memory", "64m", "--cpu-period", "50000", "--cpu-quota", "25000", "--cgroup-conf", "memory.high=50331648"),
+        {"memory.max": "67108864", "memory.swap.max": "67108864", "cpu.max": "25000 50000", "memory.high": "50331648"},
     ),
-    (("--memory", "64m", "--memory-swap", "-1"), {"memory.swap.max": "max"}),
-    (("--memory", "64m", "--memory-reservation", "32m"), {"memory.low": "33554432"}),
-    (("--cpus", "0.5"), {"cpu.max": "50000 100000"}),
-    (("--cpu-period", "50000", "--cpu-quota", "25000"), {"cpu.max": "25000 50000"}),
-    (("--cpu-shares", "2048"), {"cpu.weight": "79"}),
-    (("--pids-limit", "33"), {"pids.max": "33"}),
-    (("--cgroup-conf", "memory.high=50331648"), {"memory.high": "50331648"}),
-]
+    (
+        ("--memory", "64m", "--memory-swap", "-1", "--cpus", "0.5", "--cpu-shares", "2048"),
+        {"memory.swap.max": "max", "cpu.max": "50000 100000", "cpu.weight": "79"},
+    ),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"), LIMITS, ids=[" ".join(options) for options, _ in LIMITS]
+    ("options", "expected"), LIMITS, ids=["swap by default", "no limit of swap"]
 )
 def test_limits_reach_the_kernel(
     rootless: Command, options: tuple[str, ...], expected: dict[str, str]
@@ -201,11 +197,35 @@ def test_limits_of_a_running_container_change(rootless: Command) -> None:
     assert (again / "memory.max").read_text().strip() == str(96 << 20)
 
 
-def test_stats_shows_the_limit(rootless: Command) -> None:
-    running(rootless, "shown", "--memory", "64m")
+def test_stats_top_and_what_is_inside(rootless: Command) -> None:
+    """One container for what needs no limit of its own."""
+    running(
+        rootless, "shown", "--memory", "64m", "--privileged", "--shm-size", "8m", "--ulimit", "nofile=100:200"
+    )  # fmt: skip
     [row] = json.loads(rootless.ok("stats", "--no-stream", "--format", "json", "shown"))
     assert row["mem_usage"].endswith(" / 67.11MB")
     assert row["pids"] == "1"
+    assert set(row) == {
+        "id", "name", "cpu_time", "cpu_percent", "avg_cpu", "mem_usage", "mem_percent", "net_io", "block_io", "pids"
+    }  # fmt: skip
+    with subprocess.Popen(
+        ["rootless", "stats", "--no-reset", "--interval", "1", "shown"], stdout=subprocess.PIPE, text=True
+    ) as streaming:  # fmt: skip
+        assert streaming.stdout is not None
+        lines = [streaming.stdout.readline() for _ in range(4)]
+        streaming.kill()
+    assert lines[0] == lines[2]  # the headings again, with the second report
+    assert lines[0].split("  ")[0] == "ID"
+    top = rootless.ok("top", "shown", "pid", "hpid", "huser", "user", "comm").splitlines()
+    assert [line.split()[0] for line in top] == ["PID", "1"]
+    assert top[1].split()[1:] == [str(pid_of(rootless, "shown")), "user", "root", "sleep"]
+    inside = rootless.ok(
+        "exec", "shown", "sh", "-c",
+        "mkdir /sys/fs/cgroup/own && echo made; df -k /dev/shm | tail -n 1; ulimit -n; ulimit -Hn",
+    ).split()  # fmt: skip
+    assert inside[0] == "made"  # --privileged may divide it
+    assert "8192" in inside
+    assert inside[-2:] == ["100", "200"]
 
 
 def test_kill_reaches_all(rootless: Command) -> None:
@@ -315,6 +335,8 @@ def test_without_a_session_it_works_without_limits(sudo: Command) -> None:
         "cannot set the memory limit (--memory): no systemd manager of uid 1001 runs" in done.stderr
     )
     assert "loginctl enable-linger" in done.stderr
+    limits = sudo.ok(*as_guest("rootless", "info", "--format", "{{.Host.Limitations}}"))
+    assert "loginctl enable-linger" in limits
 
 
 def test_a_lingering_users_manager_is_found_without_the_variable(rootless: Command) -> None:

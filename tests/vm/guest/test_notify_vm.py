@@ -29,8 +29,11 @@ def added(services: Services, name: str, text: str) -> str:
     return name
 
 
+#: Ends when systemd asks: as pid 1 it would not without a handler.
+SLEEP = """sh -c 'trap "exit 0" TERM; sleep 100000 & wait'"""
 SAYS_READY = """\
-import os, pathlib, socket, time
+import os, pathlib, signal, socket, time
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 print("begun", os.environ["NOTIFY_SOCKET"], flush=True)
 while not pathlib.Path("/shared/go").exists():
     time.sleep(0.1)
@@ -48,7 +51,7 @@ def test_the_containers_program_says_that_it_is_ready(
     (tmp_path / "says.py").write_text(SAYS_READY)
     name = added(
         services, "sayer.service",
-        unit(f"{RUN} --sdnotify=container --stop-signal KILL --name sayer -v {tmp_path}:/shared:ro host python3 -IS /shared/says.py"),
+        unit(f"{RUN} --sdnotify=container --name sayer -v {tmp_path}:/shared:ro host python3 -IS /shared/says.py"),
     )  # fmt: skip
     services.ctl.ok("start", "--no-block", name)
     until(lambda: journal("CONTAINER_NAME=sayer"), "the program runs")
@@ -57,9 +60,11 @@ def test_the_containers_program_says_that_it_is_ready(
     until(lambda: services.show(name, "ActiveState") == "active", "it has said READY=1")
     assert services.show(name, "StatusText") == "at your service"
     assert services.show(name, "NFileDescriptorStore") == "0"
-    monitor = rootless.ok("inspect", "--format", "{{.State.ConmonPid}}", "sayer")
+    monitor, identity = rootless.ok(
+        "inspect", "--format", "{{.State.ConmonPid}} {{.Id}}", "sayer"
+    ).split()
     assert str(services.main_pid(name)) == monitor
-    [entry] = journal("CONTAINER_NAME=sayer")
+    [entry] = journal(f"CONTAINER_ID_FULL={identity}")
     assert entry["MESSAGE"] == "begun /run/notify/notify.sock"
     services.ctl.ok("stop", name)
     assert services.show(name, "Result") == "success"
@@ -72,19 +77,19 @@ def test_ready_with_the_first_check_that_passes(
     name = added(
         services, "fit.service",
         unit(
-            f"{RUN} --sdnotify=healthy --stop-signal KILL --name fit --health-cmd 'test -e /shared/well' --health-interval 1s "
-            f"--health-retries 100 -v {tmp_path}:/shared:ro host sleep 100000"
+            f"{RUN} --sdnotify=healthy --name fit --health-cmd 'test -e /shared/well' --health-interval 1s "
+            f"--health-retries 100 -v {tmp_path}:/shared:ro host {SLEEP}"
         ),
     )  # fmt: skip
     services.ctl.ok("start", "--no-block", name)
     until(lambda: "(starting)" in rootless.ok("ps", "--format", "{{.Status}}"), "the column")
     assert services.show(name, "ActiveState") == "activating"
-    waiter = subprocess.Popen(
-        ["rootless", "wait", "--condition", "healthy", "fit"], stdout=subprocess.PIPE
-    )
-    (tmp_path / "well").touch()
-    until(lambda: services.show(name, "ActiveState") == "active", "it is healthy, and ready")
-    assert waiter.wait(timeout=120) == 0
+    with subprocess.Popen(
+        ["rootless", "wait", "--condition", "healthy", "fit"], stdout=subprocess.DEVNULL
+    ) as waiter:
+        (tmp_path / "well").touch()
+        until(lambda: services.show(name, "ActiveState") == "active", "it is healthy, and ready")
+        assert waiter.wait(timeout=300) == 0
     assert "(healthy)" in rootless.ok("ps", "--format", "{{.Status}}")
     assert rootless("healthcheck", "run", "fit").returncode == 0
     services.ctl.ok("stop", name)
@@ -97,8 +102,8 @@ def test_unhealthy_and_killed_it_is_started_again(
     name = added(
         services, "ill.service",
         unit(
-            f"{RUN} --sdnotify=conmon --stop-signal KILL --name ill --health-cmd 'test ! -e /shared/ill' --health-interval 1s "
-            f"--health-retries 1 --health-on-failure kill -v {tmp_path}:/shared:ro host sleep 100000",
+            f"{RUN} --sdnotify=conmon --name ill --health-cmd 'test ! -e /shared/ill' --health-interval 1s "
+            f"--health-retries 1 --health-on-failure kill -v {tmp_path}:/shared:ro host {SLEEP}",
             "Restart=always", "RestartSec=0",
         ),
     )  # fmt: skip
@@ -115,7 +120,8 @@ def test_unhealthy_and_killed_it_is_started_again(
 
 
 ANSWERS = """\
-import os, socket
+import os, signal, socket
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 assert (os.environ["LISTEN_FDS"], os.environ["LISTEN_PID"]) == ("1", str(os.getpid())), dict(os.environ)
 listener = socket.socket(fileno=3)
 while True:
@@ -130,7 +136,7 @@ def test_a_socket_starts_it_and_is_passed_on(
 ) -> None:
     """A container without a network answers on the host's port: the socket came from systemd."""
     (tmp_path / "answers.py").write_text(ANSWERS)
-    run = f"{RUN} --sdnotify=conmon --stop-signal KILL --name answers -v {tmp_path}:/shared:ro host python3 -IS /shared/answers.py"
+    run = f"{RUN} --sdnotify=conmon --name answers -v {tmp_path}:/shared:ro host python3 -IS /shared/answers.py"
     services.add("answers.service", unit(run))
     services.add(
         "answers.socket", "[Socket]\nListenStream=127.0.0.1:8095\nFileDescriptorName=web\n"
@@ -168,7 +174,7 @@ def test_journald_as_log_driver(rootless: Command, tmp_path: Path) -> None:
             entries = [e for e in journal(f"CONTAINER_NAME={name}") if "PODMAN_EVENT" not in e]
             shapes.append(
                 sorted(
-                    (e["MESSAGE"], e["PRIORITY"], e.get("CONTAINER_TAG"), e.get("SYSLOG_IDENTIFIER"), e.get("CONTAINER_PARTIAL_MESSAGE"), len(e["CONTAINER_ID"]), len(e["CONTAINER_ID_FULL"]))
+                    (e["MESSAGE"].rstrip("\n"), e["PRIORITY"], e.get("CONTAINER_TAG"), e.get("SYSLOG_IDENTIFIER"), e.get("CONTAINER_PARTIAL_MESSAGE"), len(e["CONTAINER_ID"]), len(e["CONTAINER_ID_FULL"]))
                     for e in entries
                 )
             )  # fmt: skip
