@@ -7,6 +7,7 @@ then every nameless parent that nothing else needs. Whoever calls says which con
 from __future__ import annotations
 
 from rootless.errors import RootlessError
+from rootless.image.reference import parse
 from rootless.image.store import Image, ImageInUse, ImageStore, ImageUnknown
 
 TYPE_CHECKING = False
@@ -224,11 +225,17 @@ def untag(store: ImageStore, text: str, names: list[str]) -> None:
     for name in names:
         found = store.resolve(name)
         if found is None or found not in image.names:
-            raise ImageUnknown(f"{name}: tag not known")
+            raise ImageUnknown(f"{_full(name)}: tag not known")
         resolved.append(found)
     for name in resolved:
         store.untag(name)
         store.tell("untag", name, image.id)
+
+
+def _full(name: str) -> str:
+    """A name as it would be kept here."""
+    ref = parse(name)
+    return str((ref if ref.domain else ref.with_domain("localhost")).with_default_tag())
 
 
 def _untag_list(found: ManifestList, names: list[str]) -> None:
