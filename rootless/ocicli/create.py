@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from rootless import log
 from rootless.errors import RootlessError, Usage
 from rootless.files import write_atomic
 from rootless.linux import sockets
@@ -97,8 +98,10 @@ class Creation:
         self.record.data["creating"] = True
         self.write()  # so that hooks can ask for it, and delete can end it if we are killed
         self.plan.enter(launch.pid)
+        log.debug(f"container {self.record.identity}: init is process {launch.pid}")
         launch.mapped()
         launch.prepared()
+        log.debug(f"container {self.record.identity}: its root is made")
         if listening is not None:
             listening.close()
         if self.terminal and self.given.text("console-socket"):
@@ -211,10 +214,15 @@ def plan_cgroup(settings: Given, identity: str, spec: dict[str, Any]) -> cgroup.
     manager = settings.text("cgroup-manager")
     if settings.switch("systemd-cgroup"):
         manager = "systemd"
-    return cgroup.plan(
+    plan = cgroup.plan(
         identity,
         linux.get("resources") or {},
         mode="disabled" if manager == "disabled" else "no-monitor",
         manager="" if manager == "disabled" else manager,
         cgroups_path=linux.get("cgroupsPath") or "",
     )
+    if plan.reason and manager != "disabled":
+        if settings.text("rootless") == "false":
+            raise RootlessError(f"--rootless=false: there can be no cgroup: {plan.reason}")
+        log.debug(f"container {identity}: no cgroup: {plan.reason}")
+    return plan

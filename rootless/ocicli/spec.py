@@ -72,7 +72,7 @@ def example(*, rootless: bool) -> dict[str, Any]:
             "noNewPrivileges": True,
         },
         "root": {"path": "rootfs", "readonly": True},
-        "hostname": "runc",
+        "hostname": "container",
         "mounts": _mounts(rootless),
         "linux": linux,
     }

@@ -443,6 +443,26 @@ def test_global_options_are_checked(oci: Runtime, words: tuple[str, str]) -> Non
     assert words[0] in result.err
 
 
+def test_debug_messages(oci: Runtime) -> None:
+    bundle = str(oci.bundle())
+    result = oci("--debug", "run", "--bundle", bundle, "one")
+    assert result.code == 0
+    assert 'level=debug msg="container one: init is process ' in result.err
+    log = oci.folder / "debug"
+    result = oci("--debug", "--log", str(log), "--log-format", "json", "run", "--bundle", bundle, "two")  # fmt: skip
+    assert result.err == ""
+    assert all(json.loads(line)["level"] == "debug" for line in log.read_text().splitlines())
+
+
+def test_a_cgroup_on_demand(oci: Runtime) -> None:
+    if Path("/sys/fs/cgroup/cgroup.controllers").exists():
+        pytest.skip("a host with cgroups of version 2 may give one")
+    result = oci("--rootless", "false", "run", "--bundle", str(oci.bundle()), "one")
+    assert result.code == 1
+    assert "--rootless=false: there can be no cgroup: this host has cgroups of version 1" in result.err  # fmt: skip
+    assert oci("--rootless=true", "run", "--bundle", str(oci.bundle()), "one").code == 0
+
+
 def test_state_survives_a_bundle_that_changes(oci: Runtime) -> None:
     bundle = oci.bundle("sleep", "1000")
     oci.quiet("create", "--bundle", str(bundle), "one")
