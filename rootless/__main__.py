@@ -167,4 +167,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    from rootless.start import seal
+
+    seal()
     sys.exit(main())

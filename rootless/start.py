@@ -60,15 +60,20 @@ def _is_writable_inside(owner: int) -> bool:
     return owner == user and (user != 0 or b"_ROOTLESS_DATA" in posix.environ)
 
 
+def seal() -> None:
+    """Go on in an interpreter that no container can write to (security case 1)."""
+    if _is_writable_inside(posix.stat("/proc/self/exe").st_uid):
+        from rootless import sealed
+
+        sealed.enter(sys.argv[1:])
+
+
 def main(name: str = "rootless") -> NoReturn:
     """Run the command in sys.argv, of `rootless` or of `rootless-oci`, and exit with its code."""
     sys.argv[0] = name
     if sys.flags.no_site:
         sys.meta_path.append(LateSite)
-    if _is_writable_inside(posix.stat("/proc/self/exe").st_uid):
-        from rootless import sealed
-
-        sealed.enter(sys.argv[1:])
+    seal()
     give_back_variables()
 
     # Seldom, not never: the monitor lives on, and so may `logs --follow`.

@@ -73,12 +73,15 @@ def test_case_01_interpreter_that_belongs_to_the_user(tmp_path: Path) -> None:
             "import sys; sys.path.append(sys.argv.pop(1)); from rootless.start import main; main()"
         )
         own.program = [str(python), "-I", "-S", "-c", enter, str(REPOSITORY)]
+        module = [str(python), "-m", "rootless"]
         before = digest(python)
         volume = ("-v", f"{evil.parent}:/e:ro")
         out = own.ok("run", "--rm", *NONE, *volume, "-e", "LD_LIBRARY_PATH", "host", "/e/x", env={"LD_LIBRARY_PATH": "/l"})  # fmt: skip
         assert out.split() == ["/memfd:rootless", "(deleted)", "/l."]
         own.ok("run", "-d", "--name", "c", *NONE, *volume, "host", "sleep", "1000")
         assert own.ok("exec", "c", "/e/x").startswith("/memfd:rootless ")
+        own.program = module
+        assert own.ok("exec", "c", "/e/x", cwd=REPOSITORY).startswith("/memfd:rootless ")
         assert digest(python) == before
     finally:
         own.clear()
