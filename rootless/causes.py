@@ -48,7 +48,9 @@ def remedy(error: BaseException, store: str) -> str:
     if isinstance(error, MemoryError):
         return _by_number(errno.ENOMEM, "", store)
     number = getattr(error, "errno", 0)
-    cause = error.__cause__ or error.__context__  # `from None` says how it reads, not what it came of
+    cause = (
+        error.__cause__ or error.__context__
+    )  # `from None` says how it reads, not what it came of
     if not number and isinstance(cause, OSError) and (cause.errno or 0) in _ALWAYS:
         number = cause.errno
     return _by_number(number, "", store, stage=getattr(error, "stage", "") or "other")

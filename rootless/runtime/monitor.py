@@ -400,7 +400,6 @@ class Monitor:
         self.terminal = False
         self.exit_status = None
 
-
     # from one interpreter to the next: see container/dormancy.py
 
     def freeze(self) -> dict[str, Any] | None:
