@@ -656,12 +656,11 @@ class Cgroup:
             if self.pids():
                 self.kill_all()
                 self._wait_for("populated", "0", "empty")
-            for folder in self._folders():
-                _remove(folder)
-            if os.path.isdir(self.path) and not self.pids():
+            folders = self._folders()
+            if not all(_remove(folder) for folder in folders):
                 from rootless.runtime.delegation import take_back
 
-                take_back(self._folders())
+                take_back(folders)
 
     # reading
 
@@ -738,20 +737,22 @@ def _number(path: str) -> int | None:
     return int(words[0]) if words and words[0].isdigit() else None
 
 
-def _remove(folder: str) -> None:
-    """Remove an empty cgroup; one whose last process is still on its way out takes a moment."""
+def _remove(folder: str) -> bool:
+    """Remove an empty cgroup, one whose last process is still on its way out after a moment; False where it is not ours."""
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
             os.rmdir(folder)
-            return
+            return True
         except FileNotFoundError:
-            return
+            return True
         except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM):
+                return False
             if (
                 error.errno != errno.EBUSY
                 or _words(f"{folder}/cgroup.procs")
                 or time.monotonic() > deadline
             ):
-                return  # somebody else's process is in it, or cgroups below it: theirs to remove
+                return True  # somebody else's process is in it, or cgroups below it: theirs to remove
             time.sleep(0.002)
