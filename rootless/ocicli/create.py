@@ -11,7 +11,6 @@ from rootless.linux import sockets
 from rootless.ocicli import records
 from rootless.ocicli.bundle import Bundle
 from rootless.ocicli.inside import complete_process
-from rootless.runtime import cgroup
 from rootless.runtime.launch import Launch
 from rootless.runtime.rootfs import DirectoryRoot
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.ocicli.commandline import Given
+    from rootless.runtime import cgroup
 
 
 def run(settings: Given, given: Given) -> int:
@@ -70,13 +70,11 @@ class Creation:
 
     def _create(self, gate: bool) -> Launch:
         spec = self.spec
-        self.record.write_config(self.bundle.text)
         if "NOTIFY_SOCKET" in os.environ:
             from rootless.ocicli import notify
 
             notify.prepare(self.record, spec)
         pass_listeners(spec)
-        self.plan = plan_cgroup(self.settings, self.record.identity, spec)
         listening = listen(self.record.folder) if gate else None
         self.launch = launch = Launch(
             spec,
@@ -94,12 +92,15 @@ class Creation:
             keyring="" if self.given.switch("no-new-keyring") else f"_ses.{self.record.identity}",
         )
         launch.create()
+        # What follows is done while init is at work: it opens what it needs of the host, and then makes the root.
+        self.plan = plan_cgroup(self.settings, self.record.identity, spec)
+        self.plan.enter(launch.pid)
+        launch.mapped()
+        log.debug(f"container {self.record.identity}: init is process {launch.pid}")
         self.record.set_init(launch.pid)
         self.record.data["creating"] = True
+        self.record.write_config(self.bundle.text)
         self.write()  # so that hooks can ask for it, and delete can end it if we are killed
-        self.plan.enter(launch.pid)
-        log.debug(f"container {self.record.identity}: init is process {launch.pid}")
-        launch.mapped()
         launch.prepared()
         log.debug(f"container {self.record.identity}: its root is made")
         if listening is not None:
@@ -210,6 +211,8 @@ def listen_fds() -> int:
 
 
 def plan_cgroup(settings: Given, identity: str, spec: dict[str, Any]) -> cgroup.Plan:
+    from rootless.runtime import cgroup
+
     linux = spec.get("linux") or {}
     manager = settings.text("cgroup-manager")
     if settings.switch("systemd-cgroup"):

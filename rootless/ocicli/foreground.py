@@ -7,8 +7,6 @@ import os
 from rootless.errors import Usage
 from rootless.linux import signal
 from rootless.ocicli.create import Creation
-from rootless.ocicli.delete import end, forget
-from rootless.ocicli.start import call_poststart
 from rootless.runtime import hooks
 
 TYPE_CHECKING = False
@@ -43,13 +41,20 @@ def run(settings: Given, given: Given) -> int:
                 notify.pass_on_beside(record, ready)
         launch.start()
         if hooks.has(make.spec, "poststart"):
+            from rootless.ocicli.start import call_poststart
+
             call_poststart(record, make.spec)
+        # Not before: the container need not wait for it.
+        from rootless.ocicli.delete import end, forget
+
         if detach:
             if ready is not None:
                 notify.pass_on(record, ready, until_ready=True)
             return 0
         code = wait(pid, launch.console)
     except BaseException:
+        from rootless.ocicli.delete import end, forget
+
         end(record)
         forget(record)
         raise
