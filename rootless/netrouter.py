@@ -82,7 +82,9 @@ def fork(paths: Paths, listener: socket.socket, nft: str, userns: int, netns: in
 
 
 # As bin/rootless does it: no PYTHON* variable, user folder or current folder reaches in, and nothing is read in vain.
-_PROGRAM = "import sys; sys.path.append(sys.argv.pop(1)); from rootless.netserve import main; main()"
+_PROGRAM = (
+    "import sys; sys.path.append(sys.argv.pop(1)); from rootless.netserve import main; main()"
+)
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
