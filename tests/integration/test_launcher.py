@@ -16,7 +16,7 @@ from tests.support.engine import REPOSITORY, Engine
 # Stands in for rootless/start.py and tells how it was called.
 PROBE = """
 import json, os, sys
-def main():
+def main(name):
     environment = {name: os.environ[name] for name in os.environ if "LD_" in name}
     flags = [sys.flags.isolated, sys.flags.no_site, sys.flags.ignore_environment]
     print(json.dumps([sys.executable, flags, sys.argv[1:], sys.path[-1], environment, sorted(sys.modules)]))
