@@ -30,6 +30,7 @@ from rootless.runtime.process import (
     enter_process,
     finish,
     forbid_imports,
+    preload,
     reset_signals,
 )
 
@@ -90,9 +91,8 @@ class Execution:
 
         Raises InvalidState where the container has ended meanwhile.
         """
-        if self.process.get("terminal"):
-            from rootless.runtime import terminal  # noqa: F401  # before the fork
         section = (self.spec.get("linux") or {}).get("seccomp")
+        preload({"seccomp": section}, self.process)
         if section and section.get("listenerPath"):
             self.listener = seccomp.Listener()
         plan = Plan(

@@ -1,7 +1,8 @@
 """What the container's first process does between its birth and the execve of the user's program.
 
 The order of `Init.run` is the design; a comment stands where a step cannot move. After the root has been entered
-nothing is imported and nothing looked up by name on the host's behalf: every module is loaded before the fork.
+nothing is imported and nothing looked up by name on the host's behalf: every module is loaded before, those that few
+containers need by `process.preload`.
 """
 
 from __future__ import annotations
@@ -28,12 +29,8 @@ from rootless.linux.userns import become_root
 from rootless.runtime import (
     devices,
     hooks,
-    idmapped,
     mounts,
-    overlays,
     sync,
-    terminal,
-    volumes,
 )
 from rootless.runtime.process import (
     Plan,
@@ -43,12 +40,12 @@ from rootless.runtime.process import (
     forbid_imports,
     reset_signals,
 )
-from rootless.runtime.sysctl import check_sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from rootless.runtime import overlays, volumes
 
 _PROPAGATION = {
     "shared": m.MS_SHARED,
@@ -211,6 +208,8 @@ class Init:
         self.plan.root.open()
         for index, entry in enumerate(self.spec.get("mounts") or []):
             if entry.get("rootless"):
+                from rootless.runtime import volumes
+
                 self.duties[index] = volumes.Duty(entry)
                 self.duties[index].open()
             if is_bind(entry):
@@ -222,6 +221,8 @@ class Init:
                         entry, deep_read_only=self.plan.deep_read_only
                     )
             elif entry.get("type") == "overlay":
+                from rootless.runtime import overlays
+
                 self.overlays[index] = overlays.Overlay(entry)
                 self.overlays[index].open()
         self.devices = devices.Devices(self.linux.get("devices") or [])
@@ -320,6 +321,8 @@ class Init:
                 follow=not options.target_link,
             )
             if mounts.wants_idmap(entry, options):
+                from rootless.runtime import idmapped
+
                 idmapped.apply(source, entry, options)
             mounts.attach(source, target)
             os.close(target)
@@ -337,6 +340,8 @@ class Init:
         except OSError as error:
             made = self.instead_of(kind, entry, error)
         if mounts.wants_idmap(entry, options):
+            from rootless.runtime import idmapped
+
             idmapped.apply(made, entry, options)
         if options.copy_up:
             below = fs.open_in_root(self.root, destination, os.O_RDONLY | os.O_DIRECTORY)
@@ -417,6 +422,8 @@ class Init:
 
     def open_terminal(self) -> None:
         devpts = fs.open_in_root(self.root, "/dev/pts", os.O_RDONLY | os.O_DIRECTORY)
+        from rootless.runtime import terminal
+
         master, self.slave = terminal.open_pty(devpts)
         os.close(devpts)
         size = self.process.get("consoleSize")
@@ -445,6 +452,8 @@ class Init:
             self.write_sysctl(key, value)
 
     def write_sysctl(self, key: str, value: str) -> None:
+        from rootless.runtime.sysctl import check_sysctl
+
         check_sysctl(key, self.plan.own_namespaces)
         # sysctl(8): whichever of `.` and `/` comes first is the separator, the other one is part of a name.
         dot, slash = key.find("."), key.find("/")

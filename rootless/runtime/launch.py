@@ -24,10 +24,10 @@ from rootless.linux.sched import (
     unshare,
 )
 from rootless.linux.userns import refused
-from rootless.runtime import hooks, seccomp, sync
+from rootless.runtime import hooks, sync
 from rootless.runtime.init import Init
 from rootless.runtime.namespaces import NAMESPACES
-from rootless.runtime.process import Plan, finish
+from rootless.runtime.process import Plan, finish, preload
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from rootless.linux import sockets
+    from rootless.runtime import seccomp
     from rootless.runtime.rootfs import Root
 
 # Their names in /proc/PID/ns where those are others.
@@ -102,9 +103,15 @@ class Launch:
         linux = self.spec.get("linux") or {}
         new, joined = self._sort_namespaces(linux.get("namespaces") or [])
         section = linux.get("seccomp")
-        filter_program = seccomp.compile(section, self.cache) if section else None
-        if section and section.get("listenerPath"):
-            self._listener = seccomp.Listener()
+        preload(linux, self.spec.get("process") or {})
+        filter_program, filter_flags = None, 0
+        if section:
+            from rootless.runtime import seccomp
+
+            filter_program = seccomp.compile(section, self.cache)
+            filter_flags = seccomp.load_flags(section)
+            if section.get("listenerPath"):
+                self._listener = seccomp.Listener()
         idmap = idmap_of(self.spec)
         plan = Plan(
             self.spec,
@@ -114,7 +121,7 @@ class Launch:
             preserve_fds=self.preserve_fds,
             in_root=self.in_root,
             filter=filter_program,
-            filter_flags=seccomp.load_flags(section) if section else 0,
+            filter_flags=filter_flags,
             new_namespaces=frozenset(new),
             own_namespaces=frozenset((*new, *(kind for kind, _ in joined))),
             die_with_parent=self.die_with_parent,

@@ -15,7 +15,7 @@ import sys
 from rootless.errors import CommandNotExecutable, CommandNotFound, SetupError
 from rootless.linux import fs, libc, prctl, signal
 from rootless.linux.sched import join_session_keyring, personality
-from rootless.runtime import capabilities, folders, priority, seccomp, sync
+from rootless.runtime import capabilities, folders, sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from rootless.linux import sockets as socket
     from rootless.linux.idmap import IdMap
+    from rootless.runtime import seccomp
     from rootless.runtime.rootfs import Root
 
 _PERSONALITIES = {"LINUX": 0, "LINUX32": 8}
@@ -89,6 +90,18 @@ class Plan:
         self.die_with_parent = die_with_parent
 
 
+def preload(linux: dict[str, Any], process: dict[str, Any]) -> None:
+    """Before the fork: load what this process needs in the container's root, where `import` finds nothing new."""
+    if process.get("terminal"):
+        from rootless.runtime import terminal  # noqa: F401
+    if process.get("scheduler") or process.get("ioPriority"):
+        from rootless.runtime import priority  # noqa: F401
+    if linux.get("seccomp"):
+        from rootless.runtime import seccomp  # noqa: F401
+    if linux.get("sysctl"):
+        from rootless.runtime import sysctl  # noqa: F401
+
+
 def forbid_imports() -> None:
     """From here on a module would come from the container's own files: an import that was forgotten before the fork
     fails instead (security case 12)."""
@@ -141,7 +154,10 @@ def enter_process(
         stdio = plan.stdio
         if stdio is not None:
             give_stdio(stdio, uid)
-    priority.set_scheduling(process)
+    if process.get("scheduler") or process.get("ioPriority"):
+        from rootless.runtime import priority
+
+        priority.set_scheduling(process)
     # Only a container's first process has it made: `exec` elsewhere is a mistake.
     is_first = plan.root is not None
     enter_cwd(process.get("cwd") or "/", uid, gid, before_ids=True, make=is_first)
@@ -287,6 +303,8 @@ def load_filter(plan: Plan, channel: sync.Channel) -> None:
     listener = plan.listener
     if listener is not None:
         listener.wait(lambda fd: channel.send(sync.LISTENER, fd=fd))
+    from rootless.runtime import seccomp
+
     made = seccomp.load(plan.filter, plan.filter_flags)
     if made is not None and listener is not None:
         listener.publish(made)
@@ -432,6 +450,8 @@ def finish(
 
             state = hooks.state_document(spec, identity, bundle, status, pid)
             try:
+                from rootless.runtime import seccomp
+
                 seccomp.send_listener(spec["linux"]["seccomp"], fd, pid, state)
             finally:
                 os.close(fd)
