@@ -93,8 +93,9 @@ class Creation:
         )
         launch.create()
         # What follows is done while init is at work: it opens what it needs of the host, and then makes the root.
-        self.plan = plan_cgroup(self.settings, self.record.identity, spec)
-        self.plan.enter(launch.pid)
+        if self._asks_for_cgroup():
+            self.plan = plan_cgroup(self.settings, self.record.identity, spec)
+            self.plan.enter(launch.pid)
         launch.mapped()
         log.debug(f"container {self.record.identity}: init is process {launch.pid}")
         self.record.set_init(launch.pid)
@@ -112,6 +113,16 @@ class Creation:
         del self.record.data["creating"]
         self.write()
         return launch
+
+    def _asks_for_cgroup(self) -> bool:
+        """Whether there is one to be had, or anything that needs one: else that room is not even loaded."""
+        resources = (self.spec.get("linux") or {}).get("resources") or {}
+        return (
+            os.access("/sys/fs/cgroup/cgroup.controllers", os.F_OK)
+            or any(value for key, value in resources.items() if key != "devices")
+            or self.settings.text("rootless") == "false"
+            or self.settings.switch("debug")
+        )
 
     def write(self) -> None:
         """Write the record of a container whose init is there."""
