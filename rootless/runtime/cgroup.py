@@ -754,5 +754,7 @@ def _remove(folder: str) -> bool:
                 or _words(f"{folder}/cgroup.procs")
                 or time.monotonic() > deadline
             ):
-                return True  # somebody else's process is in it, or cgroups below it: theirs to remove
+                return (
+                    True  # somebody else's process is in it, or cgroups below it: theirs to remove
+                )
             time.sleep(0.002)
