@@ -51,4 +51,7 @@ def test_with_the_shell_the_mount_is_gone(rootless: Engine) -> None:
 def test_a_running_one_is_refused(rootless: Engine) -> None:
     rootless.ok("run", "-d", "--name", "web", "--network", "none", "host", "sleep", "100")
     (line,) = inside(rootless, "rl mount web 2>&1 | head -n 1")
-    assert line == "Error: container web is running: its root is mounted in its own namespace only"
+    assert line == (
+        "Error: container web is running: its root is mounted in its own namespace only; "
+        "`rootless cp`, or `rootless exec web`, or stop it first"
+    )
