@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ def pytest_configure(config: pytest.Config) -> None:
             "run the tests as an ordinary user: `make test` does, also when root calls it",
             returncode=4,
         )
+    # A shell starts its background jobs with these ignored, and every command under test would be.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
