@@ -18,11 +18,13 @@ from tests.vm.image import image
 from tests.vm.machine import Machine
 from tests.vm.package import ROOT, archive_of_tests, wheel
 
-_SITE = "/usr/local/lib/python3.13/dist-packages/rootless"
+_SITE = "/usr/local/lib/python3.13/dist-packages"
 
 
 def up() -> None:
     started = time.monotonic()
+    for end in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(end, lambda *_: sys.exit(0))
     with Machine(image()) as machine, tempfile.TemporaryDirectory() as folder:
         machine.install(wheel(Path(folder)))
         machine.put(archive_of_tests(), "checkout")
@@ -30,7 +32,12 @@ def up() -> None:
             f"up after {time.monotonic() - started:.0f} s; {shlex.join(machine.ssh('user'))}",
             flush=True,
         )
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        signal.pause()
+
+
+def _packed(name: str) -> bytes:
+    command = ["tar", "-cf", "-", "--exclude=__pycache__", "-C", str(ROOT), name]
+    return subprocess.run(command, capture_output=True, check=True).stdout
 
 
 def sync(ssh: list[str]) -> None:
@@ -40,18 +47,16 @@ def sync(ssh: list[str]) -> None:
         word.removesuffix("/user") + "/root" if word.startswith("ControlPath") else word
         for word in root
     ]
-    package = subprocess.run(
-        ["tar", "-cf", "-", "--exclude=__pycache__", "-C", str(ROOT / "rootless"), "."], capture_output=True, check=True
-    ).stdout  # fmt: skip
-    units = subprocess.run(
-        ["tar", "-cf", "-", "-C", str(ROOT), "systemd-units"], capture_output=True, check=True
-    ).stdout
-    share = "$(dirname $(find /usr/local -type d -name systemd-units | head -n 1))"
-    subprocess.run([*root, f"tar -xf - -C {_SITE} --no-same-owner"], input=package, check=True)
+    for name in ("rootless", "slirp"):
+        subprocess.run(
+            [*root, f"tar -xf - -C {_SITE} --no-same-owner"],
+            input=_packed(name), check=True,
+        )  # fmt: skip
+    share = f"{_SITE}/rootless/share"
     users = "/usr/local/share/systemd/user"
     subprocess.run(
         [*root, f"tar -xf - -C {share} --no-same-owner && mkdir -p {users} && cp {share}/systemd-units/*.service "
-         f"{share}/systemd-units/*.timer {users}"], input=units, check=True,
+         f"{share}/systemd-units/*.timer {users} && python3 -m compileall -q {_SITE}/rootless {_SITE}/slirp"], input=_packed("systemd-units"), check=True,
     )  # fmt: skip
     subprocess.run([*ssh, "tar -xf - -C checkout"], input=archive_of_tests(), check=True)
 

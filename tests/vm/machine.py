@@ -20,6 +20,8 @@ from tests.vm.image import Image
 _CPU = "max,cx16=off,la57=off"
 _BOOT_S = 1500.0  # half a minute on an idle machine
 _SSH_FAILED = 255
+#: Nothing of a machine outlives the process that started it, however that ends.
+_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 _BOOTS = 5  # in a row that may end in a panic
 
 
@@ -54,7 +56,7 @@ class Machine:
             self.port = probe.getsockname()[1]
         accel = os.environ.get("ROOTLESS_TEST_ACCEL", "tcg,thread=multi")
         command = [
-            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
+            *_WITH_US, "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
             "-accel", accel, "-cpu", _CPU, "-smp", "2", "-m", str(self.memory_mb),
             "-kernel", self.image["vmlinuz"], "-initrd", self.image["initrd.img"],
             "-append", "root=/dev/vda rw console=ttyS0 quiet systemd.show_status=0 net.ifnames=0 mitigations=off",
@@ -119,7 +121,7 @@ class Machine:
             return
         path = Path(self._folder.name, user)
         master = subprocess.Popen(
-            self.ssh(user, "-M", "-N"),
+            [*_WITH_US, *self.ssh(user, "-M", "-N")],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
