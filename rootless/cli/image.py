@@ -112,7 +112,7 @@ def prune(inv: Invocation) -> int:
     wanted = compile_filters(store, inv.words("filter"), users, time.time())
     for identity in remove_unused(store, users, everything=everything, wanted=wanted):
         output.line(identity)
-    store.collect(users, copies=everything)
+    store.collect(users, copies=everything, partial=True)
     if inv.flag("blobs"):
         from rootless.image.check import drop_blobs
 

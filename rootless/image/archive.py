@@ -255,27 +255,10 @@ def load(
             loader.only = only
             return loader.run()
     except BaseException:
-        forget_layers(store, added)
+        store.remove_unused(added)
         raise
     finally:
         members.close()
-
-
-def forget_layers(store: ImageStore, chains: list[str]) -> None:
-    """Remove layers that a failed command brought, as far as no image has them meanwhile."""
-    if not any(store.layers.has(chain) for chain in chains):
-        return
-    lock = store.exclusive(block=False)
-    if not lock.acquire():
-        return  # others are at work: the next collect() does it
-    try:
-        used = {chain for image in store.list() for chain in image.layers}
-        with store.helper() as helper:
-            for chain in reversed(chains):
-                if chain not in used:
-                    store.layers.remove(chain, helper)
-    finally:
-        lock.release()
 
 
 class _Loader:

@@ -8,7 +8,7 @@
 
 A layer is unpacked while it arrives: the helper's worker follows the growing file. What it wrote becomes visible only
 after both digests were right. Leaving without commit leaves whole layers, which the next collect() removes, and parts
-of blobs, which the next pull resumes.
+of blobs, which the next pull resumes; leaving a full disk leaves nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import threading
 from rootless.errors import RootlessError
 from rootless.oci.image import diff_ids, parse_config
 from rootless.oci.manifest import Manifest
+from rootless.storage.blobs import is_full
 from rootless.storage.layers import LayerError, chain_ids
 
 TYPE_CHECKING = False
@@ -78,16 +79,23 @@ class Intake:
         # Unpacking takes a processor each; downloads run on beside it.
         self.slots = threading.BoundedSemaphore(max(2, len(os.sched_getaffinity(0))))
         self._hold: Lock | None = None
+        self._brought: list[str] = []
 
     def __enter__(self) -> Intake:
         self.store.make()
         self._hold = self.store.hold()
         self._hold.acquire()
+        self._brought = [one.chain for one in self._layers if not self.store.layers.has(one.chain)]
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, *_: object) -> None:
         if self._hold is not None:
             self._hold.release()
+        if is_full(error):
+            # Nobody wants a remainder to go on with on a disk that has no room for it.
+            for layer in self._layers:
+                self.store.blobs.forget_partial(layer.digest)
+            self.store.remove_unused(self._brought)
 
     def layers(self) -> Iterator[IncomingLayer]:
         return iter(self._layers)

@@ -52,6 +52,8 @@ _NAME_MAX = 200
 HOST_NAME = "localhost/host:latest"
 _ORIGINS_MAX = 8
 _UNFINISHED_S = 60
+# For so long a broken fetch can be gone on with.
+_PARTIAL_S = 24 * 3600
 
 
 _RECORD = {
@@ -581,13 +583,18 @@ class ImageStore:
             pass
 
     def collect(
-        self, keep: Iterable[str] = (), *, block: bool = False, copies: bool = False
+        self,
+        keep: Iterable[str] = (),
+        *,
+        block: bool = False,
+        copies: bool = False,
+        partial: bool = False,
     ) -> int:
         """Remove layers and blobs that no record needs; return the freed blob bytes.
 
         `keep` names the images that containers use: of those, former host images live on. Where others are at work on
         the store it is left to the next command, unless `block`. With `copies`, what is here of additional stores'
-        images (image/adopt.py) goes as well, unless containers use it.
+        images (image/adopt.py) goes as well, unless containers use it; with `partial`, what broken pulls left today.
         """
         lock = self.exclusive(block=block)
         if not lock.acquire():
@@ -622,11 +629,27 @@ class ImageStore:
                 if chain not in chains:
                     self.layers.remove(chain, get_helper())
             self.layers.sweep(get_helper)
+            self.blobs.sweep(0 if partial else _PARTIAL_S)
             self._sweep_unfinished()
             return freed
         finally:
             for one in helper:
                 one.close()
+            lock.release()
+
+    def remove_unused(self, chains: Iterable[str]) -> None:
+        """Remove layers that a failed command brought, as far as no image has them meanwhile."""
+        brought = [chain for chain in chains if self.layers.is_own(chain)]
+        lock = self.exclusive(block=False)
+        if not brought or not lock.acquire():
+            return  # others are at work: the next collect() does it
+        try:
+            used = {chain for image in self.list() for chain in image.layers}
+            with self.helper() as helper:
+                for chain in reversed(brought):
+                    if chain not in used:
+                        self.layers.remove(chain, helper)
+        finally:
             lock.release()
 
     def _sweep_unfinished(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import time
 
 from rootless.errors import RootlessError
 from rootless.files import make_dirs, read_bytes, write_atomic
@@ -24,6 +25,10 @@ UNKNOWN_MAX = 256 << 30
 
 class BlobError(RootlessError):
     """A blob is not what its digest or size says."""
+
+
+class DiskFull(RootlessError):
+    """The file system of the store has no room left, or the user's quota is used up."""
 
 
 def check(digest: object) -> str:
@@ -99,9 +104,8 @@ class BlobStore:
 
         `writer.offset` says how much an interrupted fetch has left: ask the registry for the rest.
         """
-        check(digest)
+        path = self._partial_path(digest)
         make_dirs(self._partial)
-        path = f"{self._partial}/blob-{digest.replace(':', '-')}"
         while True:
             if self.has(digest):
                 return None
@@ -124,6 +128,39 @@ class BlobStore:
             finally:
                 if fd >= 0:
                     os.close(fd)
+
+    def sweep(self, older_than_s: float) -> None:
+        """Remove what broken fetches have left and nobody has gone on with for so long."""
+        try:
+            names = os.listdir(self._partial)
+        except FileNotFoundError:
+            return
+        limit = time.time() - older_than_s
+        for name in names:
+            if name.startswith("blob-"):
+                self._drop_partial(f"{self._partial}/{name}", limit)
+
+    def forget_partial(self, digest: str) -> None:
+        """Remove what a broken fetch of one blob has left, unless somebody goes on with it."""
+        self._drop_partial(self._partial_path(digest), time.time())
+
+    def _drop_partial(self, path: str, limit: float) -> None:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(fd).st_mtime <= limit:
+                # As in writer(): whoever waits for the lock finds that the file is gone.
+                os.unlink(path)
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        finally:
+            os.close(fd)
+
+    def _partial_path(self, digest: str) -> str:
+        return f"{self._partial}/blob-{check(digest).replace(':', '-')}"
 
     def remove(self, digest: str) -> int:
         """Remove a blob; return the bytes that this frees."""
@@ -257,6 +294,13 @@ class BlobWriter:
         self.keep()
 
 
+def is_full(error: BaseException | None) -> bool:
+    """Whether something failed for want of room."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, DiskFull)
+
+
 def explain_full(error: OSError, place: str) -> OSError | RootlessError:
     """Say that a disk or quota is full, and what to do; any other error stays what it is."""
     if error.errno == errno.EDQUOT:
@@ -265,7 +309,7 @@ def explain_full(error: OSError, place: str) -> OSError | RootlessError:
         message = f"{place}: no space left on the file system"
     else:
         return error
-    return RootlessError(
+    return DiskFull(
         message,
         hint="`rootless image prune` frees unused images; --root or storage.conf puts the store elsewhere",
     )

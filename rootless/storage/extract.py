@@ -200,6 +200,12 @@ class Extractor:
             self.count += 1
             if self.count > limit:
                 raise TarError(f"the layer holds more than {limit} entries")
+            if entry.size > self._limits.max_bytes:
+                # Said before any of it is written: the bytes may come for ever.
+                raise TarError(
+                    f"{show(entry.name)}: its {entry.size} bytes make the layer larger than the limit of "
+                    f"{self._limits.max_bytes} bytes"
+                )
             try:
                 self._entry(entry, reader.input)
             except OSError as error:

@@ -27,6 +27,7 @@ FIFO = b"6"
 
 # As Go does: a PAX or GNU long-name record above this is an attack, not a name.
 META_MAX = 1 << 20
+_NUMBER_MAX = 1 << 63
 # A sparse map of more pieces than this costs more than it saves.
 SPARSE_MAX = 1 << 16
 
@@ -143,8 +144,13 @@ def number(field: bytes) -> int:
     """Read a header's number: octal, or base 256 where its first bit is set."""
     if field[0] & 0x80:
         if field[0] == 0xFF or field[0] & 0x40:
-            return int.from_bytes(bytes([field[0] | 0x80]) + field[1:], "big", signed=True)
-        return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
+            value = int.from_bytes(bytes([field[0] | 0x80]) + field[1:], "big", signed=True)
+        else:
+            value = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
+        # As Go does: no size, time or id of any file system is beyond.
+        if not -_NUMBER_MAX <= value < _NUMBER_MAX:
+            raise TarError(f"too large a number in a tar header: {value}")
+        return value
     text = field.strip(b" \0")
     if not text:
         return 0
@@ -209,7 +215,7 @@ def pax_records(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _pax_number(value: bytes) -> int:
-    if not value.isdigit() or len(value) > 20:
+    if not value.isdigit() or len(value) > 20 or int(value) >= _NUMBER_MAX:
         raise TarError(f"bad number in a PAX record: {value[:32]!r}")
     return int(value)
 

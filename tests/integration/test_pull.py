@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from tests.support.fake_registry import (
     descriptor,
     digest_of,
 )
+from tests.support.poor import in_mounts
 from tests.support.registry import PASSWORD, USER, DockerRegistry
 
 pytestmark = [
@@ -372,6 +374,35 @@ def test_tls_and_passwords(fresh: Engine, busybox_archive: Path, tmp_path: Path)
         fresh.ok("pull", "-q", PLAIN, f"--creds={USER}:{PASSWORD}", name)
 
 
+@pytest.mark.skipif(not shutil.which("htpasswd"), reason="htpasswd is missing")
+def test_passwords_without_tls(fresh: Engine, busybox_archive: Path) -> None:
+    """Only where somebody has said that this registry may be asked without TLS."""
+    with DockerRegistry(auth=True) as server:
+        name = f"{server.host}/plain/busybox:1"
+        skopeo(
+            *("copy", "-q", "--dest-tls-verify=false", f"--dest-creds={USER}:{PASSWORD}"),
+            *(f"docker-archive:{busybox_archive}", f"docker://{name}"),
+        )
+        creds = f"--creds={USER}:{PASSWORD}"
+        assert "the registry speaks no TLS" in fresh.fails("pull", creds, name)
+        assert "authentication required" in fresh.fails("pull", PLAIN, name)
+        assert "authentication required" in fresh.fails("pull", PLAIN, "--creds=user:wrong", name)
+        identity = fresh.ok("pull", "-q", PLAIN, creds, name)
+        write_config(
+            fresh,
+            "registries.conf",
+            f'[[registry]]\nlocation = "{server.host}"\ninsecure = true\n',
+        )
+        fresh.ok("login", "-u", USER, "--password-stdin", server.host, input=PASSWORD)
+        fresh.ok("rmi", name)
+        assert fresh.ok("pull", "-q", name) == identity
+        tags = fresh.ok(
+            "search", "--list-tags", "--format={{.Tag}}", f"{server.host}/plain/busybox"
+        )
+        assert tags == "1"
+        fresh.ok("push", "-q", name, f"{server.host}/plain/other:1")
+
+
 def test_case_29_plain_http_is_not_used_silently(rootless: Engine, fake: FakeRegistry) -> None:
     made = Made(fake, layer())
     fake.add_manifest("a", made.document, "1")
@@ -454,6 +485,30 @@ def test_case_28_index_entry_of_another_type(clean: Engine, fake: FakeRegistry) 
         "a", {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}, "1", kind=INDEX
     )
     assert "announced as" in clean.fails("pull", PLAIN, "--arch=amd64", f"{fake.host}/a:1")
+
+
+@pytest.mark.parametrize("kind", ["v1+prettyjws", "v1+json"])
+def test_schema_1_is_refused(rootless: Engine, fake: FakeRegistry, kind: str) -> None:
+    """Docker's form of before 2016, by a registry that knows no other for this image."""
+    document = {
+        "schemaVersion": 1,
+        "name": "a",
+        "tag": "old",
+        "architecture": "amd64",
+        "fsLayers": [{"blobSum": digest_of(b"layer")}],
+        "history": [{"v1Compatibility": "{}"}],
+        "signatures": [],
+    }
+    media_type = f"application/vnd.docker.distribution.manifest.{kind}"
+    fake.add_manifest("a", document, "old", kind=media_type)
+    result = rootless("pull", "-q", PLAIN, f"{fake.host}/a:old")
+    assert (result.code, result.out) == (125, "")
+    assert result.err.count("\n") == 1
+    assert result.err.endswith(
+        "is in docker's schema 1 form, which is obsolete and not supported; "
+        "push the image again with a current tool\n"
+    )
+    assert not fake.seen("GET", "/v2/a/blobs")
 
 
 def test_index_within_index(clean: Engine, fake: FakeRegistry) -> None:
@@ -577,6 +632,91 @@ def test_a_damaged_remainder_is_thrown_away(fresh: Engine, fake: FakeRegistry) -
     assert fresh.ok("pull", "-q", PLAIN, f"{fake.host}/a:1") == made.id
     ranges = [h.get("Range") for h in fake.seen("GET", f"/v2/a/blobs/{digest}")]
     assert ranges == ["bytes=1000-", None]
+
+
+@pytest.mark.parametrize("kind", ["a blob", "a layer", "a layer's folder", "a config"])
+def test_check_mends_by_fetching_again(fresh: Engine, fake: FakeRegistry, kind: str) -> None:
+    """No blob is kept beside an unpacked layer: what is broken comes from the registry once more."""
+    made = Made(fake, images.layer([images.file("d/file", b"content")]), layer(5))
+    fake.add_manifest("a", made.document, "1")
+    name = f"{fake.host}/a:1"
+    option = [f"--storage-opt=keep_blobs={'true' if kind == 'a blob' else 'false'}"]
+    fresh.ok(*option, "pull", "-q", PLAIN, name)
+    store = fresh.data / "images"
+    (file,) = store.glob("layers/*/diff/d/file")
+    blob = store / "blobs" / digest_of(made.layers[0]).replace(":", "/")
+    assert blob.exists() == (kind == "a blob")
+    if kind == "a blob":
+        blob.write_bytes(b"changed")
+    elif kind == "a config":
+        (store / f"blobs/sha256/{made.id}").unlink()
+    elif kind == "a layer":
+        file.write_bytes(b"CONTENT")
+    else:
+        shutil.rmtree(file.parents[1])
+    assert fresh("system", "check").code != 0
+    fake.requests.clear()
+    mended = fresh("system", "check", "--repair")
+    assert "again" in mended.out + mended.err or kind == "a blob", mended
+    assert fresh.ok("system", "check") == ""
+    assert file.read_bytes() == b"content"
+    assert bool(fake.seen("GET", "/v2/a/blobs/")) == (kind != "a blob")
+    # Back to where it came from, every byte the same.
+    fake.content.clear()
+    assert fresh.inspect(name, "image")["Digest"] == digest_of(json.dumps(made.document).encode())
+
+
+def test_pull_on_a_full_disk(fresh: Engine, fake: FakeRegistry, tmp_path: Path) -> None:
+    """One line says so, nothing is left, and with room the next pull works."""
+    made = Made(
+        fake,
+        *(
+            images.layer([images.file(f"f{n}", random.Random(n).randbytes(4 << 20))])
+            for n in range(3)
+        ),
+    )
+    fake.add_manifest("a", made.document, "1")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    # The engine keeps 16 MiB free for the user's own programs.
+    script = f"""
+        rl() {{ {shlex.join([*fresh.program, "--root", f"{disk}/d"])} "$@"; }}
+        head -c 38M /dev/zero > {disk}/filler
+        rl pull -q {PLAIN} {fake.host}/a:1 && echo it fits
+        cd {disk}/d/images; ls layers records names tmp | grep -v ':$' | grep .
+        rm {disk}/filler
+        rl pull -q {PLAIN} {fake.host}/a:1
+        rl system check
+    """
+    mounts = f"mount -t tmpfs -o size=64m,mode=755 tmpfs {disk}"
+    done = in_mounts(mounts, "sh", "-c", script, env=fresh.env)
+    assert done.stdout == f"{made.id}\n", done
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith(f"Error: {disk}/d/images")
+    assert "no space left on the file system; `rootless image prune` frees" in done.stderr
+
+
+def test_prune_removes_what_a_broken_pull_left(fresh: Engine, fake: FakeRegistry) -> None:
+    data = images.layer([images.file("f", random.Random(3).randbytes(1 << 20))])
+    made = Made(fake, layer(), data)
+    fake.add_manifest("a", made.document, "1")
+    path = f"/v2/a/blobs/{digest_of(made.layers[1])}"
+    half = len(made.layers[1]) // 2
+
+    def cut(handler: Handler) -> bool:
+        handler.answer(200, made.layers[1][:half], len(made.layers[1]))
+        handler.close_connection = True
+        return True
+
+    fake.rules[path] = cut
+    assert "connection cut off" in fresh.fails("pull", "-q", PLAIN, "--retry=0", f"{fake.host}/a:1")
+    store = fresh.data / "images"
+    assert [one.stat().st_size for one in (store / "tmp").glob("blob-*")] == [half]
+    fresh.ok("rmi", "--force", "none")
+    assert list((store / "tmp").glob("blob-*"))
+    fresh.ok("image", "prune", "--force")
+    assert not list((store / "tmp").iterdir())
+    assert not list((store / "layers").iterdir())
 
 
 def test_several_pulls_fetch_each_blob_once(fresh: Engine, fake: FakeRegistry) -> None:

@@ -10,6 +10,7 @@ import struct
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -340,6 +341,35 @@ def test_case_32_too_many_entries_and_too_many_bytes(made: ImageStore, helper: H
     with pytest.raises(RootlessError, match="larger than the limit"):
         layers.unpack(made, bomb, helper)
     assert os.listdir(f"{made.root}/tmp") == []
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("gigabytes", [9, 300, (1 << 33) - 1])
+def test_case_32_a_header_that_declares_more_than_8_gib(
+    made: ImageStore, helper: Helper, form: Literal[1, 2], gigabytes: int
+) -> None:
+    """Octal digits end there; beyond, the size is in base 256 or in a PAX record. What is above the limit is refused
+    at once, and what is below it needs its bytes: nothing is reserved for a promise."""
+    info = tarfile.TarInfo("big")
+    info.size = gigabytes << 30
+    data = info.tobuf(form) + bytes(1024)
+    above = f"big: its {info.size} bytes make the layer larger than the limit"
+    said = above if gigabytes > 256 else "ends in the middle of a file"
+    with pytest.raises(RootlessError, match=said):
+        layers.unpack(made, data, helper)
+    assert os.listdir(f"{made.root}/tmp") == []
+
+
+def test_case_32_a_sparse_file_may_be_large_and_takes_no_room(
+    made: ImageStore, helper: Helper
+) -> None:
+    info = tarfile.TarInfo("lastlog")
+    info.pax_headers = {"GNU.sparse.size": str(1 << 40), "GNU.sparse.map": "0,4"}
+    info.size = 4
+    folder = layers.unpack(made, layer([(info, b"data")]), helper)
+    status = os.stat(f"{folder}/lastlog")
+    assert status.st_size == 1 << 40
+    assert status.st_blocks < 100
 
 
 def test_owners_outside_the_map_name_file_id_and_remedy(made: ImageStore, helper: Helper) -> None:
