@@ -108,6 +108,10 @@ def open_engine(settings: dict[str, Any]) -> Engine:
             raise Usage(f"--hooks-dir {folder}: no such directory")
     if (program := settings.get("network-cmd-path")) and not os.access(program, os.X_OK):
         raise Usage(f"--network-cmd-path {program}: no such program")
+    if settings.get("runtime") or settings.get("runtime-flag"):
+        from rootless.container import runtimes
+
+        runtimes.choose(found)  # whatever the command: one that is not there is refused
     if settings.get("config"):
         os.environ["DOCKER_CONFIG"] = settings["config"]
     return found

@@ -564,6 +564,9 @@ def check_sources(mounts: Iterable[Mount]) -> None:
         if mount["type"] in ("bind", "overlay"):
             try:
                 os.stat(mount["source"])
+            except PermissionError:
+                if mount["type"] == "overlay" or not _is_below_own(mount["source"]):
+                    raise Usage(f"statfs {mount['source']}: permission denied") from None
             except OSError as error:
                 reason = (error.strerror or str(error)).lower()
                 raise Usage(f"statfs {mount['source']}: {reason}") from None
@@ -571,6 +574,20 @@ def check_sources(mounts: Iterable[Mount]) -> None:
                 raise Usage(f'chowning host path "{mount["source"]}" is not allowed')
         if mount["type"] == "overlay" and not os.path.isdir(mount["source"]):
             raise Usage(f"{mount['source']}: overlay volumes only work for directories")
+
+
+def _is_below_own(source: str) -> bool:
+    """Whether a path that is closed to us is so by one of our subordinate ids: then init, which has them, opens it."""
+    from rootless.runtime.idmap import default_idmap
+
+    while source != "/":
+        source = os.path.dirname(source)
+        try:
+            owner = os.stat(source).st_uid
+        except OSError:
+            continue
+        return any(start <= owner < start + size for _, start, size in default_idmap().uids)
+    return False
 
 
 def _never_chown() -> frozenset[str]:

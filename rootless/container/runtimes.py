@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from rootless.errors import RootlessError
+from rootless.errors import RootlessError, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,9 +35,14 @@ def choose(engine: Engine) -> dict[str, Any] | None:
     Raises RootlessError, in Podman's words, where it is not there.
     """
     named = engine.settings.get("runtime") or engine.config.text("engine", "runtime")
-    if not named or named == OWN:
-        return None
     flags = [f"--{flag}" for flag in engine.settings.get("runtime-flag") or ()]
+    if not named or named == OWN:
+        if flags:
+            raise Usage(
+                f"--runtime-flag {flags[0][2:]}: rootless runs containers itself and takes no such flags",
+                hint="name the runtime that they are for with --runtime",
+            )
+        return None
     return {"name": named, "path": find(engine, named), "flags": flags}
 
 

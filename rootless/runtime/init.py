@@ -88,9 +88,15 @@ class Init:
         prctl.prctl(prctl.PR_SET_PDEATHSIG, signal.SIGKILL)
         reset_signals()
         self.stage = "mount"
-        self.open_host_side()  # before the ids change: with the user's own groups, and while newuidmap works
+        # Before the ids change: with the user's own groups, and while newuidmap works.
+        is_denied = not self.may_open_host_side()
         self.stage = "id map"
         self.channel.expect(sync.MAPPED)
+        if is_denied:
+            # Once mapped, the folders of the container's own ids are open to its namespace's capabilities.
+            self.stage = "mount"
+            self.open_host_side()
+            self.stage = "id map"
         self.write_oom_score()  # before the ids change: then /proc/self is not ours any more
         if plan.idmap is not None:
             become_root(plan.idmap, keep_groups=plan.keep_groups)
@@ -197,6 +203,16 @@ class Init:
         # The host's own proc says which pid we have out there.
         pid = int(os.readlink("self", dir_fd=self.proc)) if self.proc >= 0 else os.getpid()
         return hooks.state_document(self.spec, self.plan.identity, self.plan.bundle, status, pid)
+
+    def may_open_host_side(self) -> bool:
+        """Open what is needed of the host; False where something in it is closed to the caller's own ids."""
+        try:
+            self.open_host_side()
+        except (OSError, SetupError) as error:
+            if error.errno != errno.EACCES:
+                raise
+            return False
+        return True
 
     def open_host_side(self) -> None:
         if "mount" not in self.plan.own_namespaces:

@@ -159,7 +159,10 @@ class Launch:
                 if self.outer is None:
                     write_id_maps(self.pid, idmap)
         except BaseException:
+            cause = ours.failure()  # a process that has ended has no maps to be written
             self.abort()
+            if cause is not None:
+                raise cause from None
             raise
 
     def _enter(self, plan: Plan, channel: sync.Channel) -> NoReturn:

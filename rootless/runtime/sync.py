@@ -58,11 +58,19 @@ class Channel:
 
     def receive(self) -> tuple[bytes, bytes, int]:
         """The next message as (kind, data, descriptor or -1); kind is empty at the end of file."""
-        data, ancillary, _, _ = self.socket.recvmsg(65536, 64, socket.MSG_CMSG_CLOEXEC)
+        try:
+            data, ancillary = self._take()
+        except ConnectionResetError:
+            # Said once, of an end that was closed with something unread in it; what it had sent is still there.
+            data, ancillary = self._take()
         fds = socket.descriptors(ancillary)
         for extra in fds[1:]:
             os.close(extra)
         return data[:1], data[1:], fds[0] if fds else -1
+
+    def _take(self) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+        data, ancillary, _, _ = self.socket.recvmsg(65536, 64, socket.MSG_CMSG_CLOEXEC)
+        return data, ancillary
 
     def expect(self, kind: bytes) -> tuple[bytes, int]:
         """Receive a message of one kind; raise what a FAILED one says, or SetupError at the end of file."""
@@ -72,6 +80,19 @@ class Channel:
         if got == FAILED:
             raise decode_failure(data)
         raise SetupError("the other side ended before it was ready", stage="sync")
+
+    def failure(self) -> RootlessError | None:
+        """What the other side has failed at, if it has said so already; asked when this side has failed."""
+        self.socket.setblocking(False)
+        try:
+            kind, data, fd = self.receive()
+        except OSError:
+            return None
+        finally:
+            self.socket.setblocking(True)
+        if fd >= 0:
+            os.close(fd)
+        return decode_failure(data) if kind == FAILED else None
 
     def close(self) -> None:
         self.socket.close()

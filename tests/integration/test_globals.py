@@ -14,8 +14,9 @@ from tests.support.engine import Engine
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("--runtime crun", "--runtime is not supported: rootless runs containers itself"),
-        ("--runtime-flag debug", "--runtime-flag is not supported"),
+        ("--runtime nosuch", 'default OCI runtime "nosuch" not found: invalid argument; install '),
+        ("--runtime /no/such", "no valid executable found for OCI runtime /no/such"),
+        ("--runtime-flag debug", "takes no such flags; name the runtime that they are for with"),
         ("--tmpdir /tmp", "--tmpdir is not supported: what is gone after a reboot lies in one"),
         ("--transient-store", "--transient-store is not supported: containers are not kept in"),
         ("--conmon /usr/bin/conmon", "--conmon is not supported: rootless has its own monitor"),

@@ -386,6 +386,20 @@ def test_volumes_from(rootless: Engine) -> None:
     )
 
 
+@pytest.mark.needs("subids")
+def test_a_folder_below_one_of_the_containers_ids(rootless: Engine, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "theirs/below").mkdir(parents=True)
+    (tmp_path / "theirs/below/file").write_text("text")
+    own = f"chmod 700 {tmp_path}/theirs; chown -R 5:5 {tmp_path}/theirs"
+    rootless.ok("unshare", "sh", "-c", own)
+    command = ("run", "--rm", "--network", "none", "-v", f"{tmp_path}/theirs/below:/x", "host")
+    assert rootless.ok(*command, "cat", "/x/file") == "text"
+    rootless.ok("unshare", "chown", "-R", "0:0", f"{tmp_path}/theirs")
+    refused = rootless.fails("run", "--rm", "-v", "/root/below:/x", "host", "true")
+    assert refused == "Error: statfs /root/below: permission denied\n"
+
+
 def test_bind_volume(rootless: Engine, tmp_path: Path) -> None:
     (tmp_path / "f").write_text("x")
     rootless.ok(
