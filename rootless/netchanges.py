@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 
 from rootless.errors import Conflict, InvalidState, RootlessError
+from rootless.netconnection import members
+from rootless.netplan import wish_of
 from rootless.netsession import Line
-from rootless.network import members, wish_of, write_in_place
+from rootless.network import write_in_place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

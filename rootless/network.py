@@ -1,8 +1,8 @@
-"""How a container is connected: picks the driver, and is the one caller of `slirp`.
+"""How a container is connected: picks the driver, finds its addresses, writes its hosts and resolv.conf.
 
-    plan = network.plan(options, config)                what the user asked for, checked; nothing is done yet
-    link = network.prepare(plan, paths, config, …)      addresses and host ports are known, helpers found: for the spec
-    connection = link.start(pid)                        in the monitor, as soon as init's namespaces exist
+    wanted = netplan.plan(options, config)              what the user asked for, checked; nothing is done yet
+    link = network.prepare(wanted, paths, config, …)     addresses and host ports are known, helpers found: for the spec
+    connection = link.start(pid)                        netconnection.py; in the monitor, as soon as init's namespaces exist
     connection.wait_ready()                             before init may start the user's program
     connection.to_json()                                what `inspect`, `port` and `ps` show; kept with the container
     connection.close()                                  when init has ended: the ports are free on return
@@ -13,13 +13,12 @@ Hot: on the path of every `run`. What only user-defined networks need is importe
 from __future__ import annotations
 
 import os
-import select
 
-from rootless.errors import RootlessError, Usage
+from rootless.errors import RootlessError
+from rootless.netplan import DRIVERS, add_static, plan, wish_of
 from slirp import host as host_routes
 from slirp import ports as published
 from slirp import resolv
-from slirp.ports import PortMapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,112 +27,10 @@ if TYPE_CHECKING:
 
     from rootless.config import Config
     from rootless.container.options import CreateOptions
+    from rootless.netconnection import Connection
+    from rootless.netplan import Plan
     from rootless.paths import Paths
-    from slirp.process import Helper
-    from slirp.process import Pending as PendingHelper
-
-DRIVERS = ("pasta", "slirp4netns")
-_MAX_REVIVALS = 10  # of a helper that keeps dying: somebody means it
-
-
-class Plan:
-    """What was asked for. `mode`: none, host, pasta, slirp4netns, bridge, container, ns."""
-
-    __slots__ = ("mode", "target", "words", "networks", "ports", "explicit")
-
-    def __init__(
-        self,
-        mode: str,
-        target: str = "",
-        words: Sequence[str] = (),
-        networks: dict[str, dict[str, Any]] | None = None,
-        ports: Sequence[PortMapping] = (),
-        explicit: bool = True,
-    ) -> None:
-        self.mode = mode
-        self.target = target  # container: its name or id; ns: the path
-        self.words = list(words)  # the driver's options
-        self.networks = networks or {}  # bridge: by name, with ip, ip6, mac, alias, interface_name
-        self.ports = list(ports)
-        self.explicit = explicit  # the user named the driver, so that another one will not do
-
-    @property
-    def own_netns(self) -> bool:
-        """Whether the container gets a network namespace of its own."""
-        return self.mode in ("none", "bridge", *DRIVERS)
-
-
-def plan(
-    network: str,
-    words: Sequence[str],
-    networks: dict[str, dict[str, Any]],
-    ports: Sequence[dict[str, Any]],
-    config: Config | None = None,
-) -> Plan:
-    """From `CreateOptions`: `--network` as mode, driver words and networks, and `--publish` as records."""
-    mappings = [PortMapping.from_json(record) for record in ports]
-    mode, target, explicit = network, "", True
-    if mode.startswith("container:"):
-        mode, target = "container", network.partition(":")[2]
-    elif mode.startswith("ns:"):
-        mode, target = "ns", network.partition(":")[2]
-    elif mode in ("", "private", "default"):
-        explicit = False
-        mode = config.text("network", "default_rootless_network_cmd") if config else "pasta"
-        netns = config.text("containers", "netns") if config else "private"
-        if netns in ("none", "host", "bridge", *DRIVERS):
-            mode = netns
-        elif netns not in ("", "private", "default"):
-            mode, networks = "bridge", {netns: {}}
-    if mode == "container" and mappings:
-        raise Usage(
-            "conflicting options: port publishing and the container type network mode",
-            hint="publish the ports of the container that owns the network",
-        )
-    if mode == "bridge" and not networks:
-        networks = {"default": {}}
-    return Plan(mode, target, words, networks, mappings, explicit)
-
-
-def read_ports(words: Sequence[str]) -> list[dict[str, Any]]:
-    """All `--publish` of one command line, checked; a host port of 0 is to be chosen."""
-    return [mapping.to_json() for mapping in published.parse_publish(words)]
-
-
-def settle_ports(
-    ports: Sequence[dict[str, Any]], exposed: Sequence[str] = (), publish_all: bool = False
-) -> list[dict[str, Any]]:
-    """At `create`: what will be published, each with its host port, for the record; -P and random ones are chosen."""
-    mappings = [PortMapping.from_json(record) for record in ports]
-    if publish_all:
-        mappings = published.publish_exposed(mappings, published.parse_expose(exposed))
-    return [mapping.to_json() for mapping in published.choose_host_ports(mappings)]
-
-
-def settle_networks(paths: Paths, config: Config | None, options: CreateOptions) -> None:
-    """At `create`: the networks by their names, all of which must exist; one that is missing is an error at once."""
-    mode = options.network.partition(":")[0]
-    if mode in ("host", "none", "ns") and (options.publish or options.publish_all):
-        from rootless import log
-
-        log.warn(
-            f'Port mappings have been discarded because "{mode}" network namespace mode does not support them'
-        )
-        options.publish, options.publish_all = [], False
-    if mode != "bridge":
-        return
-    from rootless import netrecords
-
-    wanted = options.networks or {"default": {}}
-    found = {}
-    for name, given in wanted.items():
-        network = netrecords.read(paths, config, name)
-        wish_of(network, given)
-        found[network["name"]] = given
-    options.networks = found
-    add_static(
-        Plan("bridge", networks={name: dict(given) for name, given in found.items()}), options
-    )
+    from slirp.ports import PortMapping
 
 
 def base_hosts(wanted: str, from_image: Callable[[], str]) -> str:
@@ -156,7 +53,7 @@ class Link:
 
     __slots__ = (
         "plan", "paths", "config", "identity", "driver", "ports", "addresses", "gateways", "dns", "host_address",
-        "ipv6", "search", "_pasta", "_arguments", "_program", "_settings", "_relayed", "bridge",
+        "ipv6", "search", "pasta", "arguments", "program", "settings", "relayed", "bridge",
     )  # fmt: skip
 
     def __init__(self, wanted: Plan, paths: Paths, config: Config | None, identity: str) -> None:
@@ -172,11 +69,11 @@ class Link:
         self.search: list[str] = []
         self.host_address = ""  # where the container reaches the host
         self.ipv6 = True
-        self._pasta: Any = None
-        self._arguments: list[str] = []
-        self._program = ""
-        self._settings: Any = None
-        self._relayed: list[PortMapping] = []  # ports that the helper cannot forward
+        self.pasta: Any = None
+        self.arguments: list[str] = []
+        self.program = ""
+        self.settings: Any = None
+        self.relayed: list[PortMapping] = []  # ports that the helper cannot forward
         self.bridge: Any = None
 
     # --- documents for the root file system ---
@@ -230,213 +127,15 @@ class Link:
 
         `netns` and `userns` are these where its /proc is closed to us.
         """
+        from rootless.netconnection import Connection
+
         connection = Connection(self, pid)
         try:
-            if self.driver == "bridge":
-                self.bridge.begin(pid, netns)
-                connection.start_relay()
-            elif self.driver in DRIVERS:
-                connection.start_helper(netns, userns)
+            connection.begin(netns, userns)
         except BaseException:
             connection.close()
             raise
         return connection
-
-
-class Connection:
-    """A container's connection, from `Link.start` on; held by its monitor."""
-
-    __slots__ = (
-        "link",
-        "pid",
-        "helper",
-        "relay",
-        "_pending",
-        "_bridge",
-        "_revived",
-        "_watch",
-        "_target",
-    )
-
-    def __init__(self, link: Link, pid: int) -> None:
-        self.link = link
-        self.pid = pid  # whose namespaces they are
-        self.helper: Helper | None = None
-        self.relay: Helper | None = None
-        self._pending: PendingHelper | None = None
-        self._bridge = link.bridge
-        self._revived = 0
-        self._watch: select.epoll | None = None
-        self._target: Any = None
-
-    def start_helper(self, netns: int = -1, userns: int = -1) -> None:
-        link = self.link
-        opened = []
-        try:
-            if netns < 0:
-                netns = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-                opened.append(netns)
-            if userns < 0:
-                userns = os.open(f"/proc/{self.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-                opened.append(userns)
-            if link.driver == "pasta":
-                from slirp import pasta
-
-                self._pending = pasta.start(link._pasta, link._arguments, netns, userns)
-            else:
-                from slirp import slirp4netns
-
-                folder = link.paths.run_container(link.identity)
-                own = [port for port in link.ports if port not in link._relayed]
-                self._pending = slirp4netns.start(
-                    link._program, link._settings, own, netns, userns, folder
-                )
-            if link._relayed:
-                from slirp import relay
-
-                addresses = [address for address, _ in link.addresses]
-                inside = relay.Inside(addresses, netns, userns, is_container=True)
-                self.relay = relay.start(link._relayed, inside)
-        finally:
-            for fd in opened:
-                os.close(fd)
-
-    def start_relay(self) -> None:
-        """Of a container on bridges, whose published ports all come this way."""
-        self._target = self._bridge.target()
-        addresses, answers = self._target
-        if self.link.ports and addresses:
-            from slirp import relay
-
-            bridge = self._bridge
-            inside = relay.Inside(
-                addresses, bridge.netns, bridge.userns, is_container=False, answers=answers
-            )
-            self.relay = relay.start(self.link.ports, inside)
-
-    def wait_ready(self) -> None:
-        """Until it works; SetupError with the helper's words where it does not."""
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
-            self.helper = pending.wait_ready()
-        if self._bridge is not None:
-            self._bridge.finish()
-        self._watch_all()
-
-    def _watch_all(self) -> None:
-        """One descriptor for all that may have news: closed ones leave it by themselves."""
-        watched = [one.pidfd for one in (self.helper, self.relay) if one is not None]
-        if self._bridge is not None:
-            watched.append(self._bridge.fileno())
-        if not watched:
-            return
-        if self._watch is None:
-            self._watch = select.epoll()
-        for fd in watched:
-            try:
-                self._watch.register(fd, select.EPOLLIN)
-            except FileExistsError:
-                pass
-
-    def helper_pidfd(self) -> int:
-        """A descriptor that becomes readable when `handle` has something to do; -1 where there never is."""
-        return -1 if self._watch is None else self._watch.fileno()
-
-    def handle(self) -> bool:
-        """The helper or the relay has died, or the networks' router has news. False where there is no network any
-        more; else the record is to be written anew."""
-        ready = {fd for fd, _ in self._watch.poll(0)} if self._watch is not None else set()
-        try:
-            if self._bridge is not None and self._bridge.fileno() in ready:
-                self._bridge.handle()
-            lost = [
-                one for one in (self.helper, self.relay) if one is not None and one.pidfd in ready
-            ]
-            if lost or (self._bridge is not None and self._target != self._bridge.target()):
-                self._renew(bool(lost))
-        except (RootlessError, OSError):
-            self._stop()
-            return False
-        self._watch_all()
-        return True
-
-    def _renew(self, died: bool) -> None:
-        """Once more: it gives the same addresses and takes the same ports."""
-        self._stop()
-        if died:
-            self._revived += 1
-            if self._revived > _MAX_REVIVALS:
-                raise RootlessError("the network helper dies again and again")
-        if self._bridge is not None:
-            self.start_relay()
-            return
-        self.start_helper()
-        if self._pending is not None:
-            pending, self._pending = self._pending, None
-            self.helper = pending.wait_ready()
-
-    def _stop(self) -> None:
-        if self._pending is not None:
-            self._pending.abandon()
-            self._pending = None
-        if self.relay is not None:
-            self.relay.stop()
-            self.relay = None
-        if self.helper is not None:
-            self.helper.stop()
-            self.helper = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The record kept with the running container."""
-        link = self.link
-        record: dict[str, Any] = {
-            "mode": link.plan.mode,
-            "driver": link.driver,
-            "ports": [mapping.to_json() for mapping in link.ports],
-            "addresses": [list(address) for address in link.addresses],
-            "gateways": link.gateways,
-            "dns": link.dns,
-        }
-        if self.helper is not None:
-            record["helper"] = self.helper.to_json()
-        if self._bridge is not None:
-            record["networks"] = members(self._bridge.state["networks"])
-        return record
-
-    def close(self) -> None:
-        """Disconnect, whatever state it is in; the host's ports are free on return."""
-        self._stop()
-        if self._watch is not None:
-            self._watch.close()
-            self._watch = None
-        if self._bridge is not None:
-            # The line itself stays open for a restart: it is the container's, and goes with its monitor.
-            self._bridge.detach()
-
-
-def members(networks: dict[str, Any]) -> dict[str, Any]:
-    """What the router says of a container's networks, as it is recorded."""
-    return {
-        name: {
-            "id": member["id"],
-            "interface": member["interface"],
-            "mac": member["mac"],
-            "addresses": [[address, prefix] for address, prefix, _ in member["addresses"]],
-            "gateways": [gateway for _, _, gateway in member["addresses"] if gateway],
-            "aliases": member["aliases"],
-            "dns": member["dns"],
-        }
-        for name, member in networks.items()
-    }
-
-
-def release(paths: Paths, record: dict[str, Any], recorded: dict[str, Any]) -> None:
-    """After a killed monitor: end what its connection left behind. The helper died with it, as a rule."""
-    helper = recorded.get("helper")
-    if helper and helper["pid"] > 0:
-        from slirp.process import kill_recorded
-
-        kill_recorded(helper["pid"], helper["start_time"])
 
 
 def prepare(
@@ -478,8 +177,8 @@ def _choose_driver(wanted: Plan, dirs: Sequence[str], link: Link) -> str:
         if driver == "pasta":
             from slirp import pasta
 
-            link._pasta = pasta.find(dirs, _cache(link.paths))
-            if link._pasta is not None:
+            link.pasta = pasta.find(dirs, _cache(link.paths))
+            if link.pasta is not None:
                 return driver
         else:
             from slirp import slirp4netns
@@ -490,7 +189,7 @@ def _choose_driver(wanted: Plan, dirs: Sequence[str], link: Link) -> str:
             ):
                 program = slirp4netns.find((), given)
             if program is not None:
-                link._program = program
+                link.program = program
                 return driver
     if len(order) > 1:
         raise RootlessError(
@@ -520,10 +219,10 @@ def _prepare_pasta(link: Link, config: Config | None) -> None:
     from slirp import pasta
 
     words = [*(config.texts("network", "pasta_options") if config else ()), *link.plan.words]
-    link._relayed = [port for port in link.ports if pasta.cannot_forward(link._pasta, port)]
-    own = [port for port in link.ports if port not in link._relayed]
-    settings = pasta.settings(link._pasta, words, own)
-    link._arguments = settings.arguments
+    link.relayed = [port for port in link.ports if pasta.cannot_forward(link.pasta, port)]
+    own = [port for port in link.ports if port not in link.relayed]
+    settings = pasta.settings(link.pasta, words, own)
+    link.arguments = settings.arguments
     ipv4 = host_routes.uplink4() if settings.only_family != 6 else None
     ipv6 = host_routes.uplink6() if settings.only_family != 4 else None
     link.ipv6 = ipv6 is not None
@@ -557,21 +256,6 @@ def _prepare_pasta(link: Link, config: Config | None) -> None:
         link.host_address = host_routes.local_address(
             tuple(address for address, _ in link.addresses)
         )
-
-
-def wish_of(network: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """What a container wants of a network, as the router understands it."""
-    wish: dict[str, Any] = {"network": network}
-    for key, value in given.items():
-        if key == "alias":
-            wish["aliases"] = [alias for alias in value.split(",") if alias]
-        elif key in ("ip", "ip6", "mac"):
-            wish[key] = value
-        elif key == "interface_name":
-            wish["interface"] = value
-        else:
-            raise Usage(f"unknown bridge network option: {key}")
-    return wish
 
 
 def _prepare_bridge(
@@ -634,8 +318,8 @@ def _prepare_slirp4netns(link: Link, config: Config | None) -> None:
 
     words = [*(config.texts("engine", "network_cmd_options") if config else ()), *link.plan.words]
     settings = slirp4netns.parse(words)
-    link._settings = settings
-    link._relayed = [port for port in link.ports if settings.is_relayed(port)]
+    link.settings = settings
+    link.relayed = [port for port in link.ports if settings.is_relayed(port)]
     link.addresses = [settings.address]
     link.gateways = [settings.gateway]
     link.dns = [settings.dns]
@@ -691,23 +375,6 @@ def _shared_files(paths: Paths, target: str, options: CreateOptions) -> dict[str
     if not options.no_hosts:
         files["/etc/hosts"] = f"{folder}/hosts"
     return {place: source for place, source in files.items() if os.path.exists(source)}
-
-
-def add_static(wanted: Plan, options: CreateOptions) -> None:
-    """--ip, --ip6, --mac-address and --network-alias belong to the one network that is named."""
-    given = {"ip": options.ip, "ip6": options.ip6, "mac": options.mac_address}
-    given = {key: value for key, value in given.items() if value}
-    if given and len(wanted.networks) != 1:
-        flag = {"ip": "--ip", "ip6": "--ip6", "mac": "--mac-address"}[next(iter(given))]
-        raise Usage(
-            f"{flag} can only be set for a single network: "
-            f"{len(wanted.networks)} networks were given; use --network NAME:ip=…"
-        )
-    for entry in wanted.networks.values():
-        entry.update(given)
-        if options.network_alias:
-            aliases = [entry["alias"]] if entry.get("alias") else []
-            entry["alias"] = ",".join([*aliases, *options.network_alias])
 
 
 def write_in_place(folder: str, name: str, text: str) -> str:

@@ -18,6 +18,7 @@ import errno
 import fcntl
 import os
 import select
+import sys
 import time
 
 from rootless.linux import signal
@@ -42,6 +43,7 @@ _PIPE = 1 << 20
 _SPLICE_F_NONBLOCK = 2  # <fcntl.h>
 _ROUNDS = 16  # of which one connection may take before it is another's turn
 _UDP_IDLE_S = 60.0
+_LINGER_NOT = (1).to_bytes(4, sys.byteorder) + bytes(4)  # struct linger: close(2) sends a reset
 _MAX_UDP_PEERS = 4096
 
 # <linux/in.h>, <linux/in6.h>, <asm-generic/socket.h>; not in `socket` of Python 3.11.
@@ -278,12 +280,16 @@ class _Relay:
                 return  # else the client is gone
             outer.setblocking(False)  # TCP_NODELAY it has from the listener
             inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            done = inner.connect_ex((target, listener.port))
+            failure = inner.connect_ex((target, listener.port))
             pair = _Pair(outer, inner)
+            if failure not in (0, errno.EINPROGRESS):
+                # The socket itself forgets this one, as of a network that is not there (yet).
+                self._reset(pair)
+                return
             for one in pair.sockets:
                 self.pairs[one.fileno()] = pair
                 self.poll.register(one, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
-            if not done:  # on one machine it often needs no waiting
+            if not failure:  # on one machine it often needs no waiting
                 pair.connecting = False
                 self._carry(pair)
 
@@ -308,7 +314,7 @@ class _Relay:
             if self._move(one) | self._move(other):
                 self.busy.append(pair)
         except OSError:
-            self._drop(pair)
+            self._reset(pair)
             return
         if one.closed and other.closed:
             self._drop(pair)
@@ -350,6 +356,12 @@ class _Relay:
                 half.pipe = _Pipe()
             except OSError:
                 half.moved = 0  # no descriptors left
+
+    def _reset(self, pair: _Pair) -> None:
+        """Broken on one side: no orderly end on the other, which would pass for a complete answer."""
+        for one in pair.sockets:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        self._drop(pair)
 
     def _drop(self, pair: _Pair) -> None:
         for half in pair.halves:

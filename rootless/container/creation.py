@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from rootless import __version__, network
+from rootless import __version__, netplan
 from rootless.container import defaults, events, requirements, roots, runtimes
 from rootless.container.mounts import check_sources, plan
 from rootless.container.names import random_name
@@ -56,7 +56,7 @@ def create(
     identity = new_id()
     check_sources(options.mounts)
     required = requirements.find(engine, options)
-    network.settle_networks(engine.paths, engine.config, options)
+    netplan.settle_networks(engine.paths, engine.config, options)
     record: dict[str, Any] = {
         "id": identity,
         "name": options.name or random_name(table),
@@ -123,7 +123,7 @@ def create(
         record["requires"] = required
     if options.publish or options.publish_all:
         exposed = [*(config.get("ExposedPorts") or {}), *options.expose]
-        record["ports"] = network.settle_ports(options.publish, exposed, options.publish_all)
+        record["ports"] = netplan.settle_ports(options.publish, exposed, options.publish_all)
     runtime = runtimes.choose(engine)
     if runtime is not None:
         record["runtime"] = runtime

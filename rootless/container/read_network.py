@@ -25,9 +25,9 @@ def read(reader: Reader, o: CreateOptions) -> None:
                 f"sysctl {name}={o.sysctl[name]} can't be set since {title} Namespace set to host: invalid argument"
             )
     if reader.words("publish"):
-        from rootless import network
+        from rootless import netplan
 
-        o.publish = network.read_ports(reader.words("publish"))
+        o.publish = netplan.read_ports(reader.words("publish"))
     o.expose = list(
         dict.fromkeys(port for word in reader.words("expose") for port in parse_expose(word))
     )

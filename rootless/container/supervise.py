@@ -113,6 +113,8 @@ def _fork_monitor(
         try:
             ours.close()
             os.close(lock_fd)
+            if service is not None and os.fork():
+                os._exit(0)  # systemd's own child it shall be, whose end is waited for at every stop
             supervisor = Supervisor(
                 engine, record, preparation, theirs, attached=attached, init_only=init_only
             )
@@ -120,6 +122,8 @@ def _fork_monitor(
             supervisor.run()
         finally:
             os._exit(1)
+    if service is not None:
+        os.waitpid(pid, 0)
     theirs.close()
     preparation.close()
     return ours
@@ -404,7 +408,7 @@ class Supervisor:
         """Whatever the start has loaded is not needed until the end: leave it behind."""
         from rootless.container.dormancy import sleep
 
-        sleep(self)
+        sleep(self, _SETTLE_S)
         return _SETTLE_S  # something is under way: later
 
     def _kill(self) -> None:
@@ -637,9 +641,9 @@ class Supervisor:
 def release(engine: Engine, record: dict[str, Any], live: dict[str, Any]) -> None:
     """What a killed monitor could not do: end what it left behind, record that it died."""
     if live.get("network"):
-        from rootless import network
+        from rootless import netconnection
 
-        network.release(engine.paths, record, live["network"])
+        netconnection.release(live["network"])
     if live.get("cgroup"):
         from rootless.runtime import cgroup
 

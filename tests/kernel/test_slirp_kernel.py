@@ -334,6 +334,24 @@ def test_relay(space: Namespaces, protocol: str) -> None:
         socket.create_connection(("127.0.0.1", port), 1)
 
 
+@pytest.mark.parametrize("why", ["no route", "nobody listens"])
+def test_relay_resets_what_it_cannot_connect(space: Namespaces, why: str) -> None:
+    """Also where connect(2) fails at once, as while a helper that was killed is started again."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    address = "192.0.2.9" if why == "no route" else "127.0.0.1"
+    inside = relay.Inside([address], space.net, space.user, is_container=True)
+    helper = relay.start([PortMapping("127.0.0.1", port, 7000, 1, "tcp")], inside)
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), 10) as client,
+            pytest.raises(ConnectionResetError),
+        ):
+            client.recv(1)
+    finally:
+        helper.stop()
+
+
 def _new_netns() -> int:
     """A further network namespace of the user namespace that we are in."""
     before = os.open("/proc/self/ns/net", os.O_RDONLY)
