@@ -20,8 +20,7 @@ OPTIONS = (
     Option("user", "bool", "For the user's manager, which is the only one there is", hidden=True),
 )
 _VERBS = {"install": (1, None), "list": (0, 0), "print": (1, None), "rm": (1, None)}
-#: Where a generator of systemd's user manager lies.
-_GENERATORS = ("/run/systemd", "/etc/systemd", "/usr/local/lib/systemd", "/usr/lib/systemd")
+_GENERATOR = "rootless-user-generator"
 _MARK = "# made by rootless quadlet"
 
 
@@ -192,31 +191,22 @@ def _home() -> str:
     return usual if usual in places else f"{config}/rootless/systemd"
 
 
-def _has_generator() -> bool:
-    return any(
-        os.access(f"{folder}/user-generators/rootless-user-generator", os.X_OK)
-        for folder in _GENERATORS
-    )
-
-
 def _unit_home() -> str:
     return f"{_environment()[1]}/systemd/user"
 
 
 def _refresh() -> None:
     """Have the user's manager see the change. Where no generator is installed, its work is done here."""
-    from rootless.systemd.quadlet import write
-    from rootless.systemd.quadlet_units import WAIT_ONLINE
+    from rootless.systemd.quadlet import has_generator, write
 
-    if not _has_generator():
-        units, _ = _units()
-        home = _unit_home()
-        wanted = {unit.name for unit in units} | {WAIT_ONLINE}
-        for unit_name in os.listdir(home) if os.path.isdir(home) else ():
-            if unit_name not in wanted and _is_ours(f"{home}/{unit_name}"):
-                _forget(home, unit_name)
-        if units:
-            write(units, home)
+    # What was written before the administrator installed it would hide what it makes.
+    units = [] if has_generator(_GENERATOR) else _units()[0]
+    home = _unit_home()
+    for name in os.listdir(home) if os.path.isdir(home) else ():
+        if _is_ours(f"{home}/{name}"):
+            _forget(home, name)
+    if units := [one for one in units if not os.path.lexists(f"{home}/{one.name}")]:
+        write(units, home)
     _systemctl("daemon-reload")
 
 
@@ -241,7 +231,7 @@ def install(paths: list[str], *, force: bool) -> int:
     """Put files where they are found; all are checked before the first is copied."""
     from rootless.cli.output import line
     from rootless.files import make_dirs, read_bytes, write_atomic
-    from rootless.systemd.quadlet import Generator, find
+    from rootless.systemd.quadlet import Generator, find, has_generator
     from rootless.systemd.quadlet_file import load
     from rootless.systemd.quadlet_keys import KINDS
     from rootless.systemd.units import program
@@ -274,6 +264,13 @@ def install(paths: list[str], *, force: bool) -> int:
         if os.path.lexists(f"{home}/{source.name}") and not force:
             raise RootlessError(
                 f"{home}/{source.name} is there already", hint="--force replaces it"
+            )
+    for unit in () if has_generator(_GENERATOR) else units:
+        own = f"{_unit_home()}/{unit.name}"
+        if os.path.lexists(own) and not _is_ours(own) and unit.source in new:
+            raise RootlessError(
+                f"{own} is there already, and not made from a quadlet file",
+                hint="another ServiceName= in the file, or another name for it",
             )
     make_dirs(home, 0o755)
     for path, source in zip(paths, new, strict=True):

@@ -17,10 +17,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: Where Podman's own generator would be; the files in the folders of both are then its.
-_PODMAN = (
-    "/usr/lib/systemd/user-generators/podman-user-generator",
-    "/usr/local/lib/systemd/user-generators/podman-user-generator",
+#: Where systemd looks for a user manager's generators, the first of a name first; no folder of the user's own is among them.
+_GENERATORS = tuple(
+    f"{folder}/systemd/user-generators" for folder in ("/run", "/etc", "/usr/local/lib", "/usr/lib")
 )
 _SHARED = "/etc/containers/systemd/users"
 
@@ -31,7 +30,8 @@ def folders(environ: Mapping[str, str], uid: int, config_home: str, runtime: str
     if given:
         return [one for one in given.split(":") if one]
     found = [f"{runtime}/rootless/systemd", f"{config_home}/rootless/systemd"]
-    if not any(os.path.exists(path) for path in _PODMAN):
+    # Where Podman's own generator runs as well, the files in the folders of both are its.
+    if not has_generator("podman-user-generator"):
         found += [
             f"{runtime}/containers/systemd",
             f"{config_home}/containers/systemd",
@@ -39,6 +39,15 @@ def folders(environ: Mapping[str, str], uid: int, config_home: str, runtime: str
             _SHARED,
         ]
     return found
+
+
+def has_generator(name: str, places: Sequence[str] = _GENERATORS) -> bool:
+    """Whether systemd would run it: the first of that name, unless it masks the others as a link to /dev/null."""
+    for place in places:
+        path = f"{place}/{name}"
+        if os.path.lexists(path):
+            return os.path.isfile(path) and os.access(path, os.X_OK)
+    return False
 
 
 def find(places: Sequence[str]) -> tuple[list[Source], list[QuadletError]]:

@@ -260,8 +260,8 @@ def _is_url(text: str) -> bool:
 
 
 def _is_full(image: str) -> bool:
-    """Whether an image's name says which registry it is in, or is an id."""
-    if image.startswith("sha256:") or "%" in image:
+    """Whether an image's name says which registry it is in, or is an id, or the host's own files."""
+    if image == "host" or image.startswith("sha256:") or "%" in image:
         return True
     if len(image) == 64 and all(c in "0123456789abcdefABCDEF" for c in image):
         return True

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rootless.systemd.quadlet import Generator, find, folders, write
+from rootless.systemd.quadlet import Generator, find, folders, has_generator, write
 from rootless.systemd.quadlet_file import QuadletError, Source, Value, drop_in_folders, load, split
 
 CASES = Path(__file__).parents[2] / "data/quadlet"
@@ -54,6 +54,20 @@ def test_folders() -> None:
     found = folders({}, 1000, "/c", "/r")
     assert found[:2] == ["/r/rootless/systemd", "/c/rootless/systemd"]
     assert folders({"QUADLET_UNIT_DIRS": "/a:/b"}, 1000, "/c", "/r") == ["/a", "/b"]
+
+
+def test_a_masked_generator_is_none(tmp_path: Path) -> None:
+    """The first of its name counts, as in systemd.generator(7): its files are ours then."""
+    high, low = tmp_path / "etc", tmp_path / "lib"
+    places = [str(high), str(low)]
+    for folder in (high, low):
+        folder.mkdir()
+    assert not has_generator("g", places)
+    (low / "g").write_text("#!/bin/sh\n")
+    (low / "g").chmod(0o755)
+    assert has_generator("g", places)
+    (high / "g").symlink_to("/dev/null")
+    assert not has_generator("g", places)
 
 
 def test_empty_value_takes_back(tmp_path: Path) -> None:
