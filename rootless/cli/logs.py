@@ -132,7 +132,7 @@ def _moment(inv: Invocation, name: str, *, future: bool) -> int | None:
     text = inv.text(name)
     if not text:
         return None
-    from rootless.container.when import moment_ns
+    from rootless.moments import moment_ns
 
     try:
         return moment_ns(text, future=future)

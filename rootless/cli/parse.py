@@ -103,45 +103,6 @@ def real(text: str) -> float:
         raise ValueError(f"strconv.ParseFloat: parsing {quote(text)}: invalid syntax") from None
 
 
-_UNITS = {
-    "ns": 1,
-    "us": 1000,
-    "µs": 1000,
-    "μs": 1000,
-    "ms": 10**6,
-    "s": 10**9,
-    "m": 60 * 10**9,
-    "h": 3600 * 10**9,
-}
-
-
-def duration(text: str) -> int:
-    """Nanoseconds from "1h2m3.5s", as Go's time.ParseDuration; ValueError carries Go's words."""
-    rest = text[1:] if text[:1] in ("+", "-") else text
-    if rest == "0":
-        return 0
-    if not rest:
-        raise ValueError(f"time: invalid duration {quote(text)}")
-    total = 0.0
-    while rest:
-        size = 0
-        while size < len(rest) and (rest[size] in "0123456789."):
-            size += 1
-        number, rest = rest[:size], rest[size:]
-        if not number.strip(".") or number.count(".") > 1:
-            raise ValueError(f"time: invalid duration {quote(text)}")
-        size = 0
-        while size < len(rest) and rest[size] not in "0123456789.":
-            size += 1
-        unit, rest = rest[:size], rest[size:]
-        if not unit:
-            raise ValueError(f"time: missing unit in duration {quote(text)}")
-        if unit not in _UNITS:
-            raise ValueError(f"time: unknown unit {quote(unit)} in duration {quote(text)}")
-        total += float(number) * _UNITS[unit]
-    return -int(total) if text[0] == "-" else int(total)
-
-
 def csv(text: str) -> list[str]:
     """One record of comma-separated values, as Go's encoding/csv reads it; ValueError carries Go's words."""
     if '"' not in text:
@@ -233,7 +194,9 @@ def convert(option: Option, text: str) -> Any:
     if kind == "float":
         return real(text)
     if kind == "duration":
-        return duration(text)
+        from rootless import durations
+
+        return durations.parse(text)
     if kind in ("ints", "uints"):
         return [integer(part, kind[:-1]) for part in text.split(",")]
     if kind == "ips":

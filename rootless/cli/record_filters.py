@@ -66,21 +66,9 @@ def yes_or_no(value: str, wrong: str) -> bool:
 
 def until_ns(text: str) -> int:
     """A moment in nanoseconds since 1970: a duration before now, seconds since then, or a date and time."""
-    import time
-
-    from rootless.container.quantities import parse_duration
+    from rootless.moments import moment_ns
 
     try:
-        return time.time_ns() - parse_duration(text)
-    except Usage:
-        pass
-    try:
-        return int(float(text) * 1e9)
-    except ValueError:
-        pass
-    from datetime import datetime
-
-    try:
-        return int(datetime.fromisoformat(text).timestamp() * 1e9)
+        return moment_ns(text)
     except ValueError:
         raise Usage(f'unable to parse "{text}" as a time or duration') from None

@@ -29,8 +29,8 @@ _STATES = ("configured", "created", "exited", "healthy", "initialized", "paused"
 
 
 def main(inv: Invocation) -> int:
+    from rootless import durations
     from rootless.cli.output import line
-    from rootless.cli.parse import duration
     from rootless.cli.selection import select
     from rootless.container.engine import open_engine
     from rootless.container.waiting import wait_for
@@ -41,7 +41,7 @@ def main(inv: Invocation) -> int:
             raise Usage(f"unknown container state: {word}: invalid argument")
     interval = inv.text("interval")
     try:
-        pause_s = int(interval) / 1000 if interval.isdigit() else duration(interval) / 1e9
+        pause_s = int(interval) / 1000 if interval.isdigit() else durations.parse(interval) / 1e9
     except ValueError as error:
         raise Usage(str(error)) from None
     engine = open_engine(inv.globals)

@@ -11,10 +11,10 @@ import select
 import time
 
 from rootless import quickjson
-from rootless.container.when import date_ns, moment_ns
 from rootless.errors import Usage
 from rootless.files import make_private_dir
 from rootless.linux import inotify
+from rootless.moments import date_ns, moment_ns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

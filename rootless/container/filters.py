@@ -182,7 +182,7 @@ def health_of(one: Status) -> str:
 
 
 def _until(engine: Engine, values: list[str]) -> Predicate:
-    from rootless.container.when import moment_ns
+    from rootless.moments import moment_ns
 
     if len(values) > 1:
         raise Usage("specify exactly one timestamp for until")

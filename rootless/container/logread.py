@@ -179,7 +179,7 @@ class Span:
         key = line[:19] + line[29:TIME]
         second = self._seconds.get(key)
         if second is None:
-            from rootless.container.when import date_ns
+            from rootless.moments import date_ns
 
             try:
                 second = date_ns(key.decode())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from rootless.container.quantities import parse_duration
 from rootless.errors import Usage
 
 TYPE_CHECKING = False
@@ -89,9 +88,11 @@ def _duration(reader: Reader, name: str, said: str, default: str) -> int:
     value = reader.flags.get(name)
     if isinstance(value, int):
         return value
+    from rootless import durations
+
     try:
-        return parse_duration(value or default)
-    except Usage as error:
+        return durations.parse(value or default)
+    except ValueError as error:
         raise Usage(f"invalid {said}: {error}") from None
 
 

@@ -163,7 +163,7 @@ _TIMES = {
 
 
 def _healthcheck(config: Config, value: str) -> None:
-    from rootless.image.filters import duration
+    from rootless import durations
 
     check: dict[str, Any] = {}
     while value.startswith("--"):
@@ -173,10 +173,9 @@ def _healthcheck(config: Config, value: str) -> None:
         if name == "retries" and given.isdigit():
             check["Retries"] = int(given)
             continue
-        seconds = duration(given)
-        if name not in _TIMES or seconds is None:
+        if name not in _TIMES:
             raise ValueError(f"invalid option {option}")
-        check[_TIMES[name]] = round(seconds * 1e9)
+        check[_TIMES[name]] = durations.parse(given)
     word, _, command = value.partition(" ")
     if word.upper() == "NONE" and not command and not check:
         config["Healthcheck"] = {"Test": ["NONE"]}

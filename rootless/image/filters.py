@@ -154,52 +154,11 @@ def reference_filter(store: ImageStore, pattern: str) -> Predicate:
     return matches
 
 
-_UNITS = {
-    "ns": 1e-9,
-    "us": 1e-6,
-    "µs": 1e-6,
-    "ms": 1e-3,
-    "s": 1.0,
-    "m": 60.0,
-    "h": 3600.0,
-}
-
-
 def until(text: str, now: float) -> float:
-    """A moment: seconds since the epoch, a Go duration before now, or an RFC 3339 time or date."""
-    from rootless.oci.image import parse_time
+    """A moment in seconds since 1970, given as such, as a duration before now, or as an RFC 3339 time or date."""
+    from rootless.moments import moment_ns
 
     try:
-        return float(text)
+        return moment_ns(text, int(now * 1e9)) / 1e9
     except ValueError:
-        pass
-    seconds = duration(text)
-    if seconds is not None:
-        return now - seconds
-    whole = text if "T" in text else f"{text}T00:00:00"
-    if not whole.endswith("Z") and "+" not in whole and whole.count("-") < 3:
-        whole += "Z"
-    moment = parse_time(whole)
-    if not moment:
-        raise RootlessError(f"unable to parse {text!r} as a time or a duration")
-    return moment
-
-
-def duration(text: str) -> float | None:
-    """A Go duration in seconds; None where the text is none."""
-    total, rest = 0.0, text
-    while rest:
-        digits = 0
-        while digits < len(rest) and (rest[digits].isdigit() or rest[digits] == "."):
-            digits += 1
-        unit = digits
-        while unit < len(rest) and not (rest[unit].isdigit() or rest[unit] == "."):
-            unit += 1
-        if not digits or rest[digits:unit] not in _UNITS:
-            return None
-        try:
-            total += float(rest[:digits]) * _UNITS[rest[digits:unit]]
-        except ValueError:
-            return None
-        rest = rest[unit:]
-    return total if text else None
+        raise RootlessError(f"unable to parse {text!r} as a time or a duration") from None

@@ -139,11 +139,11 @@ class Progress:
 
 def parse_delay(text: str) -> float | None:
     """Read --retry-delay, a Go duration."""
-    from rootless.image.filters import duration
+    from rootless import durations
 
     if not text:
         return None
-    seconds = duration(text)
-    if seconds is None:
-        raise Usage(f"--retry-delay: {text!r} is not a duration such as 5s or 1m30s")
-    return seconds
+    try:
+        return durations.parse(text) / durations.SECOND
+    except ValueError:
+        raise Usage(f"--retry-delay: {text!r} is not a duration such as 5s or 1m30s") from None

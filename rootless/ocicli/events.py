@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+from rootless import durations
 from rootless import quickjson as json
 from rootless.errors import InvalidState, RootlessError, Usage
 from rootless.files import write_all
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.ocicli.commandline import Given
-
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def run(settings: Given, given: Given) -> int:
@@ -101,9 +100,11 @@ def document(group: Cgroup, stats: Stats | None = None) -> dict[str, Any]:
 
 
 def seconds(text: str) -> float:
-    """A duration as Go writes it: 5s, 100ms, 1m."""
-    for unit, factor in _UNITS.items():
-        number = text.removesuffix(unit)
-        if number != text and number.replace(".", "", 1).isdigit() and float(number) > 0:
-            return float(number) * factor
-    raise Usage(f"--interval {text}: is no duration above zero, such as 5s")
+    """An interval that --interval gives as a duration: 5s, 100ms, 1m30s."""
+    try:
+        span = durations.parse(text)
+    except ValueError:
+        span = 0
+    if span <= 0:
+        raise Usage(f"--interval {text}: is no duration above zero, such as 5s")
+    return span / durations.SECOND

@@ -340,28 +340,6 @@ def test_folder_of_devices() -> None:
     assert paths and all(path.startswith("/dev/other/") for path in paths)
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("30s", 30 * 10**9),
-        ("1m30s", 90 * 10**9),
-        ("1.5h", 5400 * 10**9),
-        ("100ms", 10**8),
-        ("-1s", -(10**9)),
-        ("0", 0),
-        ("1µs", 1000),
-    ],
-)
-def test_duration(text: str, value: int) -> None:
-    assert quantities.parse_duration(text) == value
-
-
-@pytest.mark.parametrize("text", ["", "s", "1", "1x", "1.2.3s", ".s", "-"])
-def test_bad_duration(text: str) -> None:
-    with pytest.raises(Usage, match="^time: "):
-        quantities.parse_duration(text)
-
-
 @pytest.mark.parametrize("text", ["", "k", "1kk", "1x", "-1", "1.2.3k", ".5k", "1ik", "1bk", "١k"])
 def test_bad_size(text: str) -> None:
     with pytest.raises(Usage, match="^invalid size"):

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from rootless.container.when import duration_ns, moment_ns
+from rootless.moments import moment_ns
 
 NOW = 1_795_000_000 * 10**9
 
@@ -19,6 +19,7 @@ NOW = 1_795_000_000 * 10**9
         ("1.5s", NOW - 1_500_000_000),
         ("-5m", NOW + 300 * 10**9),
         ("0s", NOW),
+        ("0", 0),
         ("1795000000", NOW),
         ("1795000000.25", NOW + 250_000_000),
         ("2026-11-18T10:26:40Z", 1_794_997_600 * 10**9),
@@ -50,10 +51,8 @@ def test_no_zone_means_local_time(zone: str, second: int, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "10", "1x", "m", "--5m", "2026-13-01", "2026-01-31T25:00"]
+    "text", ["", "x", "1x", "m", "--5m", "12.", "1٣", "2026-13-01", "2026-01-31T25:00"]
 )
 def test_nonsense(text: str) -> None:
-    assert duration_ns(text) is None
-    if text != "10":
-        with pytest.raises(ValueError):
-            moment_ns(text)
+    with pytest.raises(ValueError):
+        moment_ns(text)
