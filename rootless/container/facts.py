@@ -42,6 +42,8 @@ _INIT_PROGRAMS = (
     "/usr/bin/catatonit",
     "/usr/libexec/podman/catatonit",
     "/usr/lib/podman/catatonit",
+    "/usr/bin/tini-static",
+    "/usr/bin/docker-init",
     "/usr/bin/tini",
 )
 
