@@ -65,11 +65,14 @@ def main(inv: Invocation) -> int:
         wanted = inv.args[1] if len(inv.args) > 1 else ""
         statuses = [status_of(engine, engine.containers.lookup(inv.args[0]))]
     number, protocol = _parse(wanted)
-    hit = False
+    hit = any_ports = False
     for status in statuses:
         live = status.live or {}
+        if not status.is_running:
+            continue
         network = live.get("network") or {}
         ports = network.get("ports") or status.record.get("ports") or []
+        any_ports = any_ports or bool(ports)
         for port, kind, host in lines(ports):
             if wanted:
                 if (port, kind) != (number, protocol):
@@ -80,7 +83,7 @@ def main(inv: Invocation) -> int:
                 line(f"{status.id[:12]}\t{port}/{kind} -> {host}")
             else:
                 line(f"{port}/{kind} -> {host}")
-    if wanted and not hit:
+    if wanted and any_ports and not hit:
         raise NotFound(f'failed to find published port "{wanted}"')
     return 0
 

@@ -37,6 +37,7 @@ def main(inv: Invocation) -> int:
     from rootless.container.engine import open_engine
     from rootless.container.events import container_event
     from rootless.container.lifecycle import stop
+    from rootless.container.roots import renew
     from rootless.container.status import all_statuses
     from rootless.container.supervise import start
 
@@ -52,7 +53,8 @@ def main(inv: Invocation) -> int:
     timeout = float(inv.number("time")) if inv.given("time") else None
 
     def act(text: str, identity: str) -> str:
-        stop(engine, identity, timeout)
+        if stop(engine, identity, timeout, keep=True):
+            renew(engine, identity)
         link = start(engine, identity)
         if link is not None:
             Session(link, stdin=False, tty=False, sig_proxy=False).wait_running()

@@ -13,7 +13,7 @@ from rootless import quickjson as json
 from rootless.container import events
 from rootless.container.inside import read_in_root, resolve_user
 from rootless.container.status import PAUSED, RUNNING, check_access, status_of
-from rootless.errors import InvalidState
+from rootless.errors import InvalidState, RootlessError
 from rootless.files import make_private_dir, read_bytes, write_json
 from rootless.linux.process import open_pidfd, start_time
 from rootless.runtime import attach
@@ -34,7 +34,7 @@ class ExecOptions:
     """What `exec` was asked for."""
 
     __slots__ = (
-        "command", "env", "user", "cwd", "tty", "interactive", "privileged", "detach", "detach_keys", "preserve_fds",
+        "command", "env", "user", "cwd", "tty", "interactive", "privileged", "detach", "preserve_fds",
     )  # fmt: skip
 
     def __init__(self, command: list[str]) -> None:
@@ -46,7 +46,6 @@ class ExecOptions:
         self.interactive = False
         self.privileged = False
         self.detach = False
-        self.detach_keys: str | None = None
         self.preserve_fds: list[int] = []
 
 
@@ -115,13 +114,18 @@ class Exec:
         groups: list[str] = record_options.get("group_add") or []
 
         def complete(process: dict[str, Any]) -> None:
-            resolve_user(
-                process,
-                groups,
-                read_in_root("/etc/passwd"),
-                read_in_root("/etc/group"),
-                keep_groups=bool(record_options.get("keep_groups")),
-            )
+            try:
+                resolve_user(
+                    process,
+                    groups,
+                    read_in_root("/etc/passwd"),
+                    read_in_root("/etc/group"),
+                    keep_groups=bool(record_options.get("keep_groups")),
+                )
+            except RootlessError as error:
+                # As Podman's; its `run` says 126.
+                error.exit_code = 125 if options.detach else 255
+                raise
 
         process = process_document(spec, options)
         self.execution: Execution | ExternalExecution

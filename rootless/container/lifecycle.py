@@ -78,7 +78,7 @@ def kill(engine: Engine, identity: str, number: int) -> None:
             f"can only kill running containers. {identity} is in state {shown(status)}: container state improper"
         )
     if number == _SIGKILL:
-        _mark_stopped(engine, identity)
+        _tell_monitor(engine, identity, "stop")
     try:
         send_signal(status, number)
     except ProcessLookupError:
@@ -93,23 +93,26 @@ def shown(status: Status) -> str:
     return {CREATED: "configured", INITIALIZED: "created"}.get(status.word, status.word)
 
 
-def _mark_stopped(engine: Engine, identity: str) -> None:
-    """Tell the monitor that the end which comes is wanted, so that no restart policy answers it."""
-    try:
-        fd = os.open(
-            f"{engine.containers.run_folder(identity)}/stop",
-            os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC,
-            0o600,
-        )
-    except FileNotFoundError:
-        return
-    os.close(fd)
+def _tell_monitor(engine: Engine, identity: str, *words: str) -> None:
+    """`stop`: the end which comes is wanted, so that no restart policy answers it; `keep`: nor does `--rm`."""
+    for word in words:
+        try:
+            fd = os.open(
+                f"{engine.containers.run_folder(identity)}/{word}",
+                os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC,
+                0o600,
+            )
+        except FileNotFoundError:
+            return
+        os.close(fd)
 
 
-def stop(engine: Engine, identity: str, timeout_s: float | None = None) -> bool:
+def stop(
+    engine: Engine, identity: str, timeout_s: float | None = None, *, keep: bool = False
+) -> bool:
     """Ask a container to end, and make it end after the time-out; False where it did not run.
 
-    Returns when its monitor has recorded the end (and removed it, with `--rm`).
+    Returns when its monitor has recorded the end (and removed it, with `--rm` and without `keep`).
     """
     status = status_of(engine, identity)
     if status.has_ended:
@@ -117,7 +120,7 @@ def stop(engine: Engine, identity: str, timeout_s: float | None = None) -> bool:
             with engine.containers.lock(identity):
                 settle(engine, identity)
         return False
-    _mark_stopped(engine, identity)
+    _tell_monitor(engine, identity, *(("keep", "stop") if keep else ("stop",)))
     if timeout_s is None:
         timeout_s = float(status.record["stop_timeout"])
     deadline = time.monotonic() + timeout_s if timeout_s >= 0 else None

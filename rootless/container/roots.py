@@ -16,6 +16,7 @@ from rootless.errors import RootlessError, SetupError
 from rootless.files import make_private_dir, write_atomic
 from rootless.linux.idmap import IdMap, find_trusted, to_container, to_host
 from rootless.runtime.rootfs import DirectoryRoot, FuseOverlayRoot, OverlayRoot
+from rootless.state import remove_tree
 from rootless.storage import forms
 
 TYPE_CHECKING = False
@@ -222,6 +223,15 @@ def root_of(
     return FuseOverlayRoot(
         program, lowers, f"{folder}/upper", f"{folder}/work", f"{folder}/rootfs", uids, gids
     )
+
+
+def renew(engine: Engine, identity: str) -> None:
+    """Let the root of an ended `--rm` container be mounted again, which the kernel refuses after a mount without syncs.
+
+    It has left a note of that below its work folder (Documentation/filesystems/overlayfs.rst, "Volatile mount").
+    """
+    if engine.containers.read(identity)["options"].get("rm"):
+        remove_tree(f"{engine.containers.path(identity)}/work/work")
 
 
 def copy_layers(

@@ -408,7 +408,7 @@ class Supervisor:
         """Whatever the start has loaded is not needed until the end: leave it behind."""
         from rootless.container.dormancy import sleep
 
-        sleep(self)
+        sleep(self, _SETTLE_S)
         return _SETTLE_S  # something is under way: later
 
     def _kill(self) -> None:
@@ -574,8 +574,9 @@ class Supervisor:
                 return True
         if self.service is not None:
             self.service.close()
+        is_kept = os.path.exists(f"{self.run_folder}/keep")  # `restart` starts it again
         table.clear_live(self.identity)
-        if self.options.rm:
+        if self.options.rm and not is_kept:
             self._remove()
         else:
             events.container_event(self.engine, self.record, "cleanup")

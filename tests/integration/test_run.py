@@ -353,6 +353,36 @@ def test_exec_on_what_is_not_there(rootless: Engine) -> None:
     assert 'no container with name or ID "ghost" found' in rootless.fails("exec", "ghost", "true")
 
 
+def test_exec_of_an_unknown_user(rootless: Engine) -> None:
+    rootless.ok("run", "-d", "--name", "one", "--network", "none", "host", "sleep", "1000")
+    for user, what in (("nope", "user nope"), ("1:nope", "group nope")):
+        assert f"unable to find {what}" in rootless.fails(
+            "exec", "-u", user, "one", "true", code=255
+        )
+        rootless.fails("exec", "-d", "-u", user, "one", "true")
+    rootless.ok("rm", "-f", "-t", "0", "one")
+
+
+@pytest.mark.parametrize("options", [(), ("--userns", "keep-id")])
+def test_restart_of_what_is_removed_at_its_end(rootless: Engine, options: tuple[str, ...]) -> None:
+    words = ("--name", "one", "--network", "none", *options, "host")
+    rootless.ok("run", "-d", "--rm", *words, "sh", "-c", "echo once >> /tmp/seen; sleep 1000")
+    for _ in range(2):
+        assert rootless.ok("restart", "-t", "0", "one") == "one"
+    seen = "until [ $(wc -l < /tmp/seen) = 3 ]; do sleep 0.02; done"
+    rootless.ok("exec", "one", "sh", "-c", seen)
+    rootless.ok("stop", "-t", "0", "one")
+    assert rootless.ok("ps", "-aq") == ""
+
+
+def test_ports_are_those_of_running_containers(rootless: Engine) -> None:
+    rootless.ok("create", "--name", "made", "-p", "8080:80", "host", "true")
+    assert rootless.ok("port", "made") == rootless.ok("port", "made", "81") == ""
+    rootless.ok("run", "-d", "--name", "one", "--network", "none", "host", "sleep", "1000")
+    assert rootless.ok("port", "one", "80") == rootless.ok("port", "--all") == ""
+    rootless.ok("rm", "-f", "-t", "0", "one", "made")
+
+
 def wait_for_log(engine: Engine, name: str, text: str) -> None:
     deadline = time.monotonic() + 20
     while text not in engine.ok("logs", name):
