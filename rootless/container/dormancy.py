@@ -1,7 +1,8 @@
 """How a monitor leaves behind all that a container's start has loaded, and gets it back at the container's end.
 
 A monitor is a fork of the command, so it has a copy of everything: 7 MB of its own. Once a container has run for a minute,
-the monitor executes a new interpreter in its place (idle.py), which has loaded what an idle monitor needs, 3 MB:
+the monitor executes a program of some hundred bytes (linux/sleeper.py), which waits for anything to happen and then
+executes a new interpreter with what an idle monitor needs, 3 MB (idle.py); that one sleeps again after a quiet minute:
 
     monitor                                       the same process, init's parent as before
     plain values for the loop ──── memory file ──► idle.py: Monitor, FileLog
@@ -16,7 +17,6 @@ from __future__ import annotations
 
 import gc
 import io
-import marshal
 import os
 import select
 import sys
@@ -24,12 +24,8 @@ import time
 from _pickle import Pickler, PicklingError, Unpickler
 
 from rootless.container import idle
-from rootless.container.logs import FileLog
-from rootless.files import write_all
-from rootless.linux import signal
 from rootless.runtime.monitor import Client
 from rootless.start import LOADER_VARIABLES, LateSite, give_back_variables
-from rootless.systemd.journal import JournalLog
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,49 +80,29 @@ class _Unpickler(Unpickler):
         return None if name == "none" else self.idler.clients[name]
 
 
-def sleep(supervisor: Supervisor) -> None:
-    """Go on in a new interpreter; returns only where that cannot be now."""
+def sleep(supervisor: Supervisor, settle_s: float) -> None:
+    """Leave the engine behind; returns only where that cannot be now.
+
+    :param settle_s: after how many quiet seconds the interpreter that follows may go as well
+    """
     monitor = supervisor.monitor
-    kept = monitor.freeze()
     watched = _watched(supervisor)
-    if kept is None or watched is None or supervisor.record.get("runtime"):
+    if watched is None or supervisor.record.get("runtime"):
         return
     timers = [timer for timer in monitor.timers if timer.act != supervisor._settle]
-    if monitor.poll.poll(0) or any(timer.at <= time.monotonic() for timer in timers):
+    next_at = min((timer.at for timer in timers), default=None)
+    if next_at is not None and next_at <= time.monotonic():
         return  # perhaps what it was woken for
+    kept = idle.keep(monitor, monitor.clients, watched, next_at, settle_s)
+    if kept is None:
+        return
     engine = io.BytesIO()
     try:
         _Pickler(engine, supervisor).dump((supervisor, timers))
     except (PicklingError, TypeError, AttributeError):
         return  # a closure, an open connection: something is under way
-    log, journal = monitor.log, None
-    if log is not None and not isinstance(log, FileLog):
-        assert isinstance(log, JournalLog)
-        journal, log = log.freeze(), log.file
-    descriptors = _open_descriptors()
-    loop = marshal.dumps(
-        {
-            "monitor": kept,
-            "log": log.freeze() if log is not None else None,
-            "journal": journal,
-            "watched": watched,
-            "next": min((timer.at for timer in timers), default=None),
-            "descriptors": descriptors,
-        }
-    )
-    memory = os.memfd_create("monitor", os.MFD_CLOEXEC)
-    try:
-        write_all(memory, len(loop).to_bytes(8, "little") + loop + engine.getvalue())
-        for fd in (*descriptors, memory):
-            os.set_inheritable(fd, True)
-        signal.pthread_sigmask(signal.SIG_BLOCK, idle.SIGNALS)
-        _execute(memory, supervisor.identity)
-    except OSError:
-        # No memory for another program: this one goes on.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, idle.SIGNALS)
-        for fd in descriptors:
-            os.set_inheritable(fd, False)
-        os.close(memory)
+    command = _command(supervisor.identity)
+    idle.rest(monitor, kept, engine.getvalue(), command, _environment(), awake=True)
 
 
 def wake(idler: Idler, engine: bytes) -> Supervisor:
@@ -157,31 +133,16 @@ def _watched(supervisor: Supervisor) -> list[int] | None:
     return sorted(rest) if rest <= lasting else None
 
 
-def _open_descriptors() -> list[int]:
-    """What execve would close: all of ours but the standard streams and those that the container is to have."""
-    found = []
-    for name in os.listdir("/proc/self/fd"):
-        fd = int(name)
-        try:
-            if fd > 2 and not os.get_inheritable(fd):
-                found.append(fd)
-        except OSError:
-            continue  # the folder's own
-    return found
+def _command(identity: str) -> list[str]:
+    packages = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    prefix = ["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else []
+    return [sys.executable, "-I", "-S", *prefix, "-c", _PROGRAM, packages, "", identity]
 
 
-def _execute(memory: int, identity: str) -> None:
+def _environment() -> dict[str, str]:
     environment = dict(os.environ)
     for name in LOADER_VARIABLES:
         # Nothing that these name is loaded into the engine: see bin/rootless.
         if name in environment:
             environment[f"ROOTLESS_{name}"] = environment.pop(name)
-    packages = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    prefix = ["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else []
-    os.execve(
-        sys.executable,
-        [
-            sys.executable, "-I", "-S", *prefix, "-c", _PROGRAM, packages, str(memory), identity,
-        ],
-        environment,
-    )  # fmt: skip
+    return environment

@@ -408,7 +408,7 @@ class Supervisor:
         """Whatever the start has loaded is not needed until the end: leave it behind."""
         from rootless.container.dormancy import sleep
 
-        sleep(self)
+        sleep(self, _SETTLE_S)
         return _SETTLE_S  # something is under way: later
 
     def _kill(self) -> None:

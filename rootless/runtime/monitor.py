@@ -75,6 +75,7 @@ class Monitor:
     __slots__ = (
         "log", "clients", "listener", "streams", "stdin_write", "stdin_read", "pidfd", "init", "timers", "poll", "handlers",
         "exit_status", "wants_stdin", "on_action", "on_start", "pipe_full", "terminal", "reader",
+        "turns",
     )  # fmt: skip
 
     def __init__(
@@ -104,6 +105,7 @@ class Monitor:
         # Where this client's reader has gone away, the container's pipe is closed, as in any shell's pipeline.
         self.reader: Client | None = None
         self.terminal = False
+        self.turns = 0  # how often something has happened, timers left aside
 
     # preparing
 
@@ -169,6 +171,7 @@ class Monitor:
         """Run until init has ended and its output is written; its exit status as waitpid(2) gives it."""
         while self.exit_status is None or self._draining():
             for fd, _ in self.poll.poll(self._next_timeout()):
+                self.turns += 1
                 handler = self.handlers.get(fd)
                 if handler is not None:
                     handler(fd)
@@ -217,11 +220,13 @@ class Monitor:
             return
         now = time.monotonic()
         for timer in [t for t in self.timers if t.at <= now]:
+            if timer not in self.timers:
+                continue  # another one has ended it
             again = timer.act()
-            if again is None:
-                self.timers.remove(timer)
-            else:
+            if again is not None:
                 timer.at = time.monotonic() + again
+            elif timer in self.timers:
+                self.timers.remove(timer)
 
     def _reap(self, _: int) -> None:
         self.unwatch(self.pidfd)

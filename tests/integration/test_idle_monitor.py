@@ -1,4 +1,5 @@
-"""A monitor that goes on in an interpreter of its own (container/dormancy.py): nobody notices but the memory."""
+"""A monitor that sleeps, in the end as a program of some hundred bytes (container/dormancy.py): nobody notices but the
+memory."""
 
 from __future__ import annotations
 
@@ -12,8 +13,9 @@ import pytest
 
 from tests.support.engine import Engine
 
-# What a bare interpreter has of its own is 2.3 MiB on Debian 12; a copy of the command 6 to 8.
+# What a bare interpreter has of its own is 2.3 MiB on Debian 12; a copy of the command 6 to 8; a sleeper, some pages.
 _LEAN_KIB = 4608
+_ASLEEP_KIB = 64
 
 
 @pytest.fixture
@@ -65,6 +67,7 @@ def test_it_keeps_its_pid_and_sheds_its_memory(sleepy: Engine) -> None:
     until(lambda: title_of(pid) == f"rootless monitor {identity}")
     assert Path(f"/proc/{pid}/comm").read_text() == "rootless-mon\n"
     assert own_kib(pid) < _LEAN_KIB
+    until(lambda: own_kib(pid) < _ASLEEP_KIB)
     assert (
         sleepy.ok("inspect", "--format", "{{.State.Status}} {{.State.ConmonPid}}", identity)
         == f"running {pid}"
@@ -79,6 +82,22 @@ def test_output_input_and_the_exit_code_pass(sleepy: Engine) -> None:
     assert (done.code, done.out) == (7, "got one\ngot two\nend\n")
     assert sleepy.ok("wait", identity) == "7"
     assert sleepy.ok("logs", identity) == "got one\ngot two\nend"
+
+
+def test_each_event_wakes_it_for_a_moment(sleepy: Engine) -> None:
+    script = "touch /tmp/said; exec tail -f /tmp/said"
+    identity, pid = start(sleepy, "--tty", "--network", "none", "host", "sh", "-c", script)
+
+    def said() -> list[str]:
+        return sleepy.ok("logs", identity).split()
+
+    words: list[str] = []
+    for word in ("one", "two", "three"):
+        until(lambda: own_kib(pid) < _ASLEEP_KIB)
+        words.append(word)
+        sleepy.ok("exec", identity, "sh", "-c", f"echo {word} >> /tmp/said")
+        until(lambda: said() == words)
+    until(lambda: own_kib(pid) < _ASLEEP_KIB)
 
 
 def test_its_signals_are_the_containers(sleepy: Engine) -> None:
