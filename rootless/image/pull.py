@@ -17,7 +17,6 @@ from rootless.image import platform as platforms
 from rootless.image import policy, reference, registries
 from rootless.image.blobstream import BlobStream
 from rootless.image.intake import IncomingLayer, Intake
-from rootless.image.parallel import run_all
 from rootless.image.platform import Platform
 from rootless.image.reference import Reference
 from rootless.image.registries import Endpoint
@@ -28,6 +27,7 @@ from rootless.image.store import Image, ImageStore, ImageUnknown
 from rootless.oci.document import CONFIG_MAX_BYTES
 from rootless.oci.manifest import Descriptor, Index, Manifest
 from rootless.storage.blobs import BlobError
+from rootless.storage.parallel import run_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

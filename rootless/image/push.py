@@ -13,7 +13,6 @@ from typing import Any
 from rootless.errors import NotFound, RootlessError, Usage
 from rootless.image import reference, signatures
 from rootless.image.folder import Folder
-from rootless.image.parallel import run_all
 from rootless.image.reference import Reference
 from rootless.image.refetch import Refetch
 from rootless.image.registry import Registry
@@ -23,6 +22,7 @@ from rootless.image.store import Image, ImageStore
 from rootless.oci import manifest as documents
 from rootless.oci.digest import sha256
 from rootless.oci.manifest import Manifest
+from rootless.storage.parallel import run_all
 from rootless.storage.unpack import Helper
 
 _SENDERS = 4

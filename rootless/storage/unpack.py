@@ -26,7 +26,7 @@ from rootless.errors import RootlessError
 from rootless.files import close_locks
 from rootless.linux.prctl import PR_SET_PDEATHSIG, prctl
 from rootless.linux.userns import Child, decode_error, encode_error, fork_in_userns
-from rootless.storage import compress, diff, extract, recipe, tar, verify
+from rootless.storage import compress, diff, emptying, extract, recipe, tar, verify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -386,11 +386,7 @@ def _empty(
 ) -> dict[str, object]:
     """Remove everything inside a folder."""
     _enter(fds[0])
-    for entry in list(os.scandir(b".")):
-        if entry.is_dir(follow_symlinks=False):
-            extract.remove_tree(entry.path)
-        else:
-            os.unlink(entry.path)
+    emptying.empty(b".")
     return {}
 
 
