@@ -25,6 +25,20 @@ def _open_standard_streams() -> None:
         sys.stderr = open(2, "w", closefd=False)
 
 
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        from rootless.cli.output import unwritten
+
+        raise unwritten(error) from None
+
+
+def _drop_output() -> None:
+    """Python flushes standard output once more at exit, which must not fail again."""
+    os.dup2(os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC), 1)
+
+
 def _say(text: str) -> None:
     try:
         os.write(2, (text + "\n").encode("utf-8", "surrogateescape"))
@@ -144,18 +158,23 @@ def main(words: list[str] | None = None) -> int:
 
             return generator(words[1:])
         status = _run(words)
-        sys.stdout.flush()
+        _flush()
         return status
     except BrokenPipeError:
-        # As other Unix tools do it: whoever read our output has seen enough. Python flushes standard output once more
-        # at exit, which must not fail again.
-        os.dup2(os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC), 1)
+        # As other Unix tools do it: whoever read our output has seen enough.
+        _drop_output()
         return 141
     except KeyboardInterrupt:
         return 130
     except SystemExit as request:
         return request.code if isinstance(request.code, int) else 0 if request.code is None else 125
     except Exception as error:
+        try:
+            _flush()
+        except OSError as unwritten:
+            _drop_output()
+            if isinstance(error, OSError) and error.filename is None:
+                error = unwritten
         try:
             return _report(error, words)
         except Exception as second:

@@ -96,8 +96,13 @@ class Printer:
 def _write(stream: bytes, parts: list[bytes]) -> None:
     fd = 1 if stream == b"stdout" else 2
     data = memoryview(b"".join(parts))
-    while data:
-        data = data[os.write(fd, data) :]
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except OSError as error:
+        from rootless.cli.output import unwritten
+
+        raise unwritten(error) from None
 
 
 def main(inv: Invocation) -> int:

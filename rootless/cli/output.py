@@ -40,10 +40,22 @@ def is_terminal(descriptor: int) -> bool:
 
 def write(text: str) -> None:
     """Print text on standard output: data, which may hold bytes that are not UTF-8."""
-    sys.stdout.flush()
     data = printable(text, 1).encode("utf-8", "surrogateescape")
-    while data:
-        data = data[os.write(1, data) :]
+    try:
+        sys.stdout.flush()
+        while data:
+            data = data[os.write(1, data) :]
+    except OSError as error:
+        raise unwritten(error) from None
+
+
+def unwritten(error: OSError) -> OSError:
+    """The error of a write to standard output with the name of what that is: a full disk is to be known by it."""
+    try:
+        error.filename = error.filename or os.readlink("/proc/self/fd/1")
+    except OSError:
+        error.filename = "/dev/stdout"
+    return error
 
 
 def line(text: str) -> None:

@@ -78,6 +78,14 @@ def test_standard_output_is_closed(seen: Engine, line: str) -> None:
     assert run(seen, line, None, 'exec "$@" >&- 2>&- <&-') == (0, "")
 
 
+@pytest.mark.parametrize("line", PRINTING)
+def test_no_room_for_the_output(seen: Engine, line: str) -> None:
+    code, message = run(seen, line, None, 'exec "$@" >/dev/full')
+    said = "Error: /dev/full: no space left on device; the file system of /dev is out of space"
+    assert (code, message.count("\n")) == (125, 1)
+    assert message.startswith(said)
+
+
 @pytest.mark.parametrize(
     "group", sorted(group for group in GROUPS if any(c.startswith(f"{group} ") for c in COMMANDS))
 )
