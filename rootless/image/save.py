@@ -52,7 +52,7 @@ class TarSink:
     """Members of a tar archive, to a file or a pipe; the same images give the same bytes."""
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        self.fd = fd
         self._seen: set[str] = set()
 
     def has(self, name: str) -> bool:
@@ -63,7 +63,7 @@ class TarSink:
         self._folders(name.rpartition("/")[0])
         entry = tar.Entry(os.fsencode(name))
         entry.size = size
-        _write(self._fd, tar.header(entry))
+        _write(self.fd, tar.header(entry))
 
     def _folders(self, name: str) -> None:
         # skopeo, as an ordinary user, fails over folders that it has to make up.
@@ -73,13 +73,13 @@ class TarSink:
         self._seen.add(name)
         entry = tar.Entry(os.fsencode(f"{name}/"), tar.DIRECTORY)
         entry.mode = 0o755
-        _write(self._fd, tar.header(entry))
+        _write(self.fd, tar.header(entry))
 
     def data(self, block: bytes) -> None:
-        _write(self._fd, block)
+        _write(self.fd, block)
 
     def end(self, size: int) -> None:
-        _write(self._fd, bytes(-size % tar.BLOCK))
+        _write(self.fd, bytes(-size % tar.BLOCK))
 
     def add(self, name: str, data: bytes) -> None:
         self.begin(name, len(data))
@@ -87,7 +87,7 @@ class TarSink:
         self.end(len(data))
 
     def finish(self) -> None:
-        _write(self._fd, tar.END)
+        _write(self.fd, tar.END)
 
 
 class FolderSink:
@@ -104,7 +104,7 @@ class FolderSink:
                 f"{path}: cannot make it: {(error.strerror or '').lower()}"
             ) from error
         self._path = path
-        self._fd = -1
+        self.fd = -1
         self._seen: set[str] = set()
 
     def has(self, name: str) -> bool:
@@ -114,13 +114,13 @@ class FolderSink:
         self._seen.add(name)
         path = f"{self._path}/{name}"
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
     def data(self, block: bytes) -> None:
-        _write(self._fd, block)
+        _write(self.fd, block)
 
     def end(self, size: int) -> None:
-        os.close(self._fd)
+        os.close(self.fd)
 
     def add(self, name: str, data: bytes) -> None:
         self.begin(name, len(data))
@@ -321,8 +321,7 @@ def _put_plain(layer: LayerSource, name: str, sink: Sink, helper: Helper) -> Non
         return
     size = layer.plain_size
     sink.begin(name, size)
-    for block in layer.plain(helper):
-        sink.data(block)
+    layer.write_plain(helper, sink.fd)
     sink.end(size)
 
 

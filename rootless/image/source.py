@@ -18,6 +18,7 @@ from rootless.storage import compress
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from rootless.storage.unpack import Helper, Job
 
@@ -63,8 +64,7 @@ class LayerSource:
             )
         out = self._temporary()
         try:
-            for block in self.plain(helper):
-                _write(out, block)
+            self.write_plain(helper, out)
             os.lseek(out, 0, os.SEEK_SET)
         except BaseException:
             os.close(out)
@@ -93,6 +93,14 @@ class LayerSource:
             os.close(out)
             raise
         return Packed(out, f"sha256:{digest.hexdigest()}", size)
+
+    def write_plain(self, helper: Helper, out: int) -> None:
+        """Write the layer's archive to a descriptor, which the worker does itself where it makes it again."""
+        if self._store.layers.is_rebuildable(self.chain):
+            self._check(self._start_rebuild(helper, out).wait())
+            return
+        for block in self.plain(helper):
+            _write(out, block)
 
     def plain(self, helper: Helper) -> Iterator[bytes]:
         """Yield the layer's archive; an error where it is not what the diff ID says comes at the end."""
@@ -125,21 +133,27 @@ class LayerSource:
 
     def rebuild(self, helper: Helper) -> tuple[int, Job]:
         """Begin to make the archive again out of the files: a pipe to read, and the job that says how it ended."""
-        folder = self._store.layers.folder(self.chain)
         reader, writer = os.pipe2(os.O_CLOEXEC)
         enlarge_pipe(reader)
-        opened: list[int] = []
         try:
-            opened.append(os.open(f"{folder}/diff", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-            opened.append(os.open(f"{folder}/recipe", os.O_RDONLY | os.O_CLOEXEC))
-            job = helper.run("rebuild", [*opened, writer], algorithm=self.diff_id.partition(":")[0])
+            return reader, self._start_rebuild(helper, writer)
         except BaseException:
             os.close(reader)
             raise
         finally:
-            for fd in (*opened, writer):
+            os.close(writer)
+
+    def _start_rebuild(self, helper: Helper, out: int) -> Job:
+        folder = self._store.layers.folder(self.chain)
+        opened: list[int] = []
+        try:
+            opened.append(os.open(f"{folder}/diff", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            opened.append(os.open(f"{folder}/recipe", os.O_RDONLY | os.O_CLOEXEC))
+            algorithm = self.diff_id.partition(":")[0]
+            return helper.run("rebuild", [*opened, out], algorithm=algorithm)
+        finally:
+            for fd in opened:
                 os.close(fd)
-        return reader, job
 
     def _rebuilt(self, helper: Helper) -> Iterator[bytes]:
         reader, job = self.rebuild(helper)
@@ -148,8 +162,10 @@ class LayerSource:
                 yield block
         finally:
             os.close(reader)
-        result = job.wait()
-        if result["diff_id"] != self.diff_id:
+        self._check(job.wait())
+
+    def _check(self, rebuilt: dict[str, Any]) -> None:
+        if rebuilt["diff_id"] != self.diff_id:
             raise RootlessError(
                 f"layer {self.diff_id}: its files were changed since it was unpacked",
                 hint="`rootless system check --repair` finds and mends such layers",

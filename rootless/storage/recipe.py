@@ -100,26 +100,31 @@ def _write(fd: int, data: bytes) -> None:
 
 
 class _Frames:
-    __slots__ = ("_buffer", "_fd", "_stream")
+    __slots__ = ("_at", "_buffer", "_fd", "_stream")
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._stream: Any = zlib.decompressobj()
         self._buffer = b""
+        self._at = 0
         if os.read(fd, len(_MAGIC)) != _MAGIC:
             raise RootlessError("a layer's recipe is damaged")
 
     def take(self, count: int) -> bytes:
-        while len(self._buffer) < count:
+        """The next bytes, fewer only at the end."""
+        while len(self._buffer) - self._at < count:
             data = self._stream.unconsumed_tail or os.read(self._fd, 1 << 16)
             if not data:
                 break
             try:
-                self._buffer += self._stream.decompress(data, 1 << 20)
+                more = self._stream.decompress(data, 1 << 20)
             except zlib.error as error:
                 raise RootlessError(f"a layer's recipe is damaged: {error}") from error
-        taken, self._buffer = self._buffer[:count], self._buffer[count:]
-        return taken
+            self._buffer = self._buffer[self._at :] + more
+            self._at = 0
+        start = self._at
+        self._at = min(start + count, len(self._buffer))
+        return self._buffer[start : self._at]
 
     def exactly(self, count: int) -> bytes:
         data = self.take(count)

@@ -39,6 +39,7 @@ _READ_SIZE = 1 << 17
 # Inflated blocks that wait for the extractor.
 _AHEAD = 6
 _SPACE_CHECK = 64 << 20
+_GATHER = 1 << 18
 # SCM_MAX_FD is 253.
 _FDS_MAX = 252
 
@@ -398,13 +399,26 @@ def _rebuild(
     digest = hashlib.new(message["algorithm"])
     _enter(folder)
     size = 0
-    for block in recipe.replay(recipe_fd):
+    for block in _gathered(recipe.replay(recipe_fd)):
         digest.update(block)
         size += len(block)
         view = memoryview(block)
         while view:
             view = view[os.write(out, view) :]
     return {"diff_id": f"{digest.name}:{digest.hexdigest()}", "size": size}
+
+
+def _gathered(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes in larger pieces: each costs two processes a system call and a switch."""
+    waiting: list[bytes] = []
+    size = 0
+    for block in blocks:
+        waiting.append(block)
+        size += len(block)
+        if size >= _GATHER:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    yield b"".join(waiting)
 
 
 def _verify(
