@@ -333,10 +333,14 @@ def _network(engine: Engine) -> Iterator[Finding]:
 
 
 def _cgroups(engine: Engine) -> Iterator[Finding]:
+    from rootless.container.cgroup_manager import wanted
     from rootless.runtime import cgroup
 
     host_group = cgroup.detect()
-    if host_group.reason:
+    reason = host_group.reason
+    if not reason and not host_group.batch:
+        reason = cgroup.plan("doctor", manager=wanted(engine)).reason
+    if reason:
         if host_group.version == 2:
             remedy = "log in through PAM (ssh, a console), or `loginctl enable-linger`"
         else:
@@ -344,7 +348,7 @@ def _cgroups(engine: Engine) -> Iterator[Finding]:
         yield Finding(
             "cgroups",
             NOTE,
-            f"{host_group.reason}: containers run without a cgroup, and limits are refused",
+            f"{reason}: containers run without a cgroup, and limits are refused",
             remedy,
         )
         return

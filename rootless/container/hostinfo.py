@@ -275,10 +275,27 @@ def _version_of(path: str) -> str:
             check=False,
             text=True,
         )
+        said = done.stdout or _on_terminal([path, "--version"])
     except (OSError, subprocess.TimeoutExpired, ValueError):
         return ""
     # pasta adds its licence.
-    return done.stdout.partition("\nCopyright")[0].partition("\n\n")[0].strip()
+    return said.partition("\nCopyright")[0].partition("\n\n")[0].strip()
+
+
+def _on_terminal(command: list[str]) -> str:
+    """What a program tells a terminal only: pasta of 2025 ends without writing out what it has for a pipe."""
+    import subprocess
+
+    ours, theirs = os.openpty()
+    try:
+        subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.DEVNULL, timeout=5, check=False
+        )  # fmt: skip
+        os.set_blocking(ours, False)
+        return os.read(ours, 4096).decode(errors="replace").replace("\r\n", "\n")
+    finally:
+        os.close(theirs)
+        os.close(ours)
 
 
 def _store(engine: Engine, limitations: list[str]) -> Facts:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -40,9 +42,22 @@ def _without_caches(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return None if "__pycache__" in entry.name else entry
 
 
+def _disk_with_quotas() -> bytes:
+    """An empty file system that keeps quotas; the machine's own root has no mke2fs."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.truncate(64 << 20)
+        options = ("-q", "-F", "-t", "ext4", "-O", "quota,^has_journal")
+        subprocess.run(["/sbin/mke2fs", *options, file.name], check=True)
+        return gzip.compress(file.read(), 1)
+
+
 def archive_of_tests() -> bytes:
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as archive:
         for path in _TESTS:
             archive.add(ROOT / path, path, filter=_without_caches)
+        disk = _disk_with_quotas()
+        entry = tarfile.TarInfo("tests/vm/guest/quota.img.gz")
+        entry.size = len(disk)
+        archive.addfile(entry, io.BytesIO(disk))
     return data.getvalue()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rootless.runtime.cgroup import Cgroup
-from tests.vm.guest.conftest import Command, cgroup_of, scopes, until
+from tests.vm.guest.conftest import Command, cgroup_of, containers, scopes, until
 
 UNIFIED = Path("/sys/fs/cgroup")
 MANAGER = "/user.slice/user-1000.slice/user@1000.service"
@@ -248,20 +248,22 @@ def test_kill_reaches_all(rootless: Command) -> None:
 
 
 def test_a_controller_that_is_not_delegated_is_named(rootless: Command) -> None:
+    before = containers()
     done = rootless("run", "--rm", "--network", "none", "--cpuset-cpus", "0", "host", "true")
     assert done.returncode == 125
     assert "the cpuset controller is not delegated to uid 1000" in done.stderr
     assert "Delegate=cpu cpuset io memory pids" in done.stderr
-    assert rootless.ok("ps", "-aq") == ""
+    assert containers() == before
 
 
 def test_a_limit_that_the_kernel_refuses_leaves_nothing(rootless: Command) -> None:
+    before = containers()
     done = rootless(
         "run", "--rm", "--network", "none", "--cgroup-conf", "memory.high=nonsense", "host", "true"
     )
     assert done.returncode == 125
     assert "cannot set memory.high (--cgroup-conf) to nonsense: invalid argument" in done.stderr
-    assert rootless.ok("ps", "-aq") == ""
+    assert containers() == before
     until(lambda: not scopes(), "the scope is gone")
 
 
@@ -297,6 +299,23 @@ def test_a_slice_as_parent(rootless: Command) -> None:
         "true",
     )
     assert done.returncode == 125
+
+
+def test_a_user_namespace_of_its_own(rootless: Command, tmp_path: Path) -> None:
+    """--userns=auto: other ids, the same scope and limits; its root may divide its cgroup where it is given it."""
+    root = tmp_path / "root"
+    (root / "bin").mkdir(parents=True)
+    (root / "bin/sh").write_bytes(Path("/usr/bin/busybox").read_bytes())
+    (root / "bin/sh").chmod(0o755)
+    Command("sh", "-c").ok(f"tar -C {root} -c . | rootless import -q - localhost/small")
+    said = rootless.ok(
+        "run", "--rm", "--network", "none", "--userns", "auto", "--memory", "64m", "localhost/small",
+        "/bin/sh", "-c", "cat /proc/self/cgroup /sys/fs/cgroup/memory.max; read a b c </proc/self/uid_map; echo $b",
+    )  # fmt: skip
+    group, limit, first = said.split()
+    assert (group, limit) == ("0::/", str(64 << 20))
+    assert int(first) > 1000
+    rootless.ok("rmi", "localhost/small")
 
 
 def test_cgroups_disabled_leaves_it_where_it_is(rootless: Command) -> None:
@@ -396,10 +415,12 @@ def test_the_truth_after_a_reboot(rootless: Command) -> None:
 def test_what_the_error_told_to_do_helps(rootless: Command) -> None:
     """The drop-in that test_before_the_reboot has put in place."""
     _, folder = running(
-        rootless, "pinned", "--cpuset-cpus", "0", "--device-read-bps", "/dev/vda:1mb"
-    )
+        rootless, "pinned", "--cpuset-cpus", "0", "--device-read-bps", "/dev/vda:1mb", "--blkio-weight", "300"
+    )  # fmt: skip
     assert (folder / "cpuset.cpus").read_text().strip() == "0"
     assert "rbps=1048576" in (folder / "io.max").read_text()
+    # 10 to 1000 becomes 1 to 10000, as in runc and crun.
+    assert "default 2930" in (folder / "io.weight").read_text()
 
 
 @pytest.mark.before_reboot

@@ -119,6 +119,18 @@ def test_unhealthy_and_killed_it_is_started_again(
     assert "unhealthy" in events.split()
 
 
+def test_ignored_it_is_nobodys_word(rootless: Command, services: Services) -> None:
+    """--sdnotify=ignore: a unit that waits for no word is started with its command, and the container hears of none."""
+    run = f"{RUN} --sdnotify=ignore --log-driver journald --name deaf host sh -c"
+    text = unit(f"{run} 'echo [$$NOTIFY_SOCKET]; exec sleep 100000'", "KillMode=mixed")
+    text = text.replace("Type=notify", "Type=forking")
+    name = added(services, "deaf.service", text)
+    services.ctl.ok("start", name)
+    until(lambda: journal("CONTAINER_NAME=deaf"), "the program runs")
+    assert [entry["MESSAGE"] for entry in journal("CONTAINER_NAME=deaf")] == ["[]"]
+    rootless.ok("rm", "-f", "-t", "0", "deaf")
+
+
 ANSWERS = """\
 import os, signal, socket
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))

@@ -100,6 +100,41 @@ def restarted(services: Services, unit: str, before: int, port: int) -> None:
     until(lambda: fetch(port) != "", f"{unit} answers again")
 
 
+LONE = """\
+[Container]
+ContainerName=lone
+Image=host
+Exec=sleep 100000
+Network=none
+PodmanArgs=--label=keep --stop-signal=KILL
+
+[Install]
+WantedBy=default.target
+"""
+
+
+@pytest.mark.before_reboot
+def test_without_a_generator_install_writes_the_unit(
+    rootless: Command, services: Services, tmp_path: Path
+) -> None:
+    """What a user can do alone: systemd knows no folder of a user's own for generators."""
+    (tmp_path / "lone.container").write_text(LONE)
+    rootless.ok("quadlet", "install", str(tmp_path / "lone.container"))
+    assert services.show("lone.service", "FragmentPath") == str(services.folder / "lone.service")
+    services.ctl.ok("start", "lone.service")
+    assert "active/running" in rootless.ok("quadlet", "list")
+
+
+@pytest.mark.after_reboot
+def test_it_has_come_with_the_boot(rootless: Command, services: Services) -> None:
+    until(
+        lambda: services.show("lone.service", "ActiveState") == "active", "it runs after the boot"
+    )
+    rootless.ok("quadlet", "rm", "--force", "lone.container")
+    assert not (services.folder / "lone.service").exists()
+    assert services.show("lone.service", "LoadState") == "not-found"
+
+
 @pytest.mark.before_reboot
 def test_expected_the_same_service_as_a_quadlet_file_begins(sudo: Command) -> None:
     """Our generator in the place of Podman's, which reads the same files."""
