@@ -22,8 +22,8 @@ def exists(inv: Invocation) -> int:
 
 
 def inspect(inv: Invocation) -> int:
-    from rootless.cli import output
     from rootless.cli.inspect import show
+    from rootless.cli.many import tell
     from rootless.container.engine import open_engine
     from rootless.image.inspect import describe
 
@@ -35,10 +35,7 @@ def inspect(inv: Invocation) -> int:
         except RootlessError as error:
             errors.append(error)
     show([("image", one) for one in found], inv.text("format"))
-    for one in errors[:-1]:
-        output.report(one)
-    if errors:
-        raise errors[-1]
+    tell(errors)
     return 0
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rootless.cli.options import all_option
+from rootless.cli.options import all_option, check_images
 from rootless.cli.table import Command, Option
-from rootless.errors import RootlessError, Usage
+from rootless.errors import Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,12 +17,9 @@ def mount(inv: Invocation) -> int:
     from rootless.container.engine import open_engine
     from rootless.container.imagemount import mount as do_mount
     from rootless.container.imagemount import mounted, place_of
-    from rootless.container.mounting import is_unshared
+    from rootless.container.mounting import check_unshared
 
-    if not is_unshared():
-        raise RootlessError(
-            'cannot run command "rootless image mount" in rootless mode, must execute `rootless unshare` first'
-        )
+    check_unshared("image mount")
     engine = open_engine(inv.globals)
     store = engine.images
     if inv.flag("all"):
@@ -59,27 +56,26 @@ def _name(image: Image) -> str:
 
 
 def unmount(inv: Invocation) -> int:
-    from rootless.cli import output
+    from rootless.cli.many import each
     from rootless.container.engine import open_engine
     from rootless.container.imagemount import mounted
     from rootless.container.imagemount import unmount as do_unmount
 
     engine = open_engine(inv.globals)
-    images = (
-        mounted(engine) if inv.flag("all") else [engine.images.lookup(text) for text in inv.args]
-    )
-    errors: list[RootlessError] = []
-    for image in images:
-        try:
-            if do_unmount(engine, image, force=inv.flag("force")):
-                output.line(image.id)
-        except RootlessError as error:
-            errors.append(error)
-    for one in errors[:-1]:
-        output.report(one)
-    if errors:
-        raise errors[-1]
-    return 0
+    images = {
+        image.id: image
+        for image in (
+            mounted(engine)
+            if inv.flag("all")
+            else [engine.images.lookup(text) for text in inv.args]
+        )
+    }
+
+    def act(_: str, identity: str) -> str | None:
+        done = do_unmount(engine, images[identity], force=inv.flag("force"))
+        return identity if done else None
+
+    return each([(one, one) for one in images], [], act)
 
 
 def check_mount(inv: Invocation) -> None:
@@ -90,10 +86,7 @@ def check_mount(inv: Invocation) -> None:
 
 
 def check_unmount(inv: Invocation) -> None:
-    if inv.flag("all") and inv.args:
-        raise Usage("when using the --all switch, you may not pass any image names or IDs")
-    if not inv.flag("all") and not inv.args:
-        raise Usage("image name or ID must be specified")
+    check_images(inv, "image")
 
 
 MOUNT = Command(

@@ -15,7 +15,7 @@ def each(
     act: Callable[[str, str], str | None],
 ) -> int:
     """Call `act(text, id)` for each; print what it returns. All errors but the last go to stderr as they come."""
-    from rootless.cli.output import line, report
+    from rootless.cli.output import line
 
     errors = list(missing)
     for text, identity in chosen:
@@ -26,8 +26,15 @@ def each(
             continue
         if said is not None:
             line(said)
+    tell(errors)
+    return 0
+
+
+def tell(errors: list[RootlessError]) -> None:
+    """Say what went wrong, if anything did: the last one leads to the exit code."""
+    from rootless.cli.output import report
+
     for one in errors[:-1]:
         report(one)
     if errors:
         raise errors[-1]
-    return 0

@@ -25,24 +25,20 @@ UNMOUNT_OPTIONS = (
 
 def mount(inv: Invocation) -> int:
     from rootless.cli import output
+    from rootless.cli.many import tell
     from rootless.cli.selection import select
     from rootless.container.engine import open_engine
-    from rootless.container.mounting import is_mounted, is_unshared, place_of
+    from rootless.container.mounting import check_unshared, is_mounted, place_of
     from rootless.container.mounting import mount as do_mount
 
-    if not is_unshared():
-        raise RootlessError(
-            'cannot run command "rootless mount" in rootless mode, must execute `rootless unshare` first'
-        )
+    check_unshared("mount")
     engine = open_engine(inv.globals)
     table = engine.containers
-    errors: list[RootlessError] = []
     if not (inv.args or inv.flag("all") or inv.flag("latest")):
         records = [table.read(identity) for identity in table.ids()]
         _list(inv, [(one, place_of(engine, one)) for one in records if is_mounted(engine, one)])
         return 0
-    chosen, missing = select(engine, inv)
-    errors += missing
+    chosen, errors = select(engine, inv)
     mounted = []
     for _, identity in chosen:
         try:
@@ -53,10 +49,7 @@ def mount(inv: Invocation) -> int:
         output.line(mounted[0][1])
     else:
         _list(inv, mounted)
-    for one in errors[:-1]:
-        output.report(one)
-    if errors:
-        raise errors[-1]
+    tell(errors)
     return 0
 
 

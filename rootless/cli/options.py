@@ -69,6 +69,14 @@ def check_selection(inv: Invocation) -> None:
         raise Usage("you must provide at least one name or id")
 
 
+def check_images(inv: Invocation, word: str) -> None:
+    """Names of images, or --all in their place; `word` is how the command calls them in Podman."""
+    if inv.flag("all") and inv.args:
+        raise Usage(f"when using the --all switch, you may not pass any {word} names or IDs")
+    if not inv.flag("all") and not inv.args:
+        raise Usage("image name or ID must be specified")
+
+
 def check_names_or_latest(inv: Invocation) -> None:
     """Names, or --latest in their place."""
     if inv.flag("latest"):

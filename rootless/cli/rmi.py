@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from rootless.cli.options import check_images
 from rootless.cli.table import Command, Option
-from rootless.errors import RootlessError, Usage
+from rootless.errors import RootlessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,10 +77,7 @@ def main(inv: Invocation) -> int:
 
 
 def check(inv: Invocation) -> None:
-    if inv.flag("all") and inv.args:
-        raise Usage("when using the --all switch, you may not pass any images names or IDs")
-    if not inv.flag("all") and not inv.args:
-        raise Usage("image name or ID must be specified")
+    check_images(inv, "images")
 
 
 COMMAND = Command(

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from rootless.container.engine import Engine
 
 
-def is_unshared() -> bool:
-    """Whether this is a command of `unshare`'s."""
-    return UNSHARED_DATA in os.environ and os.geteuid() == 0
+def check_unshared(command: str) -> None:
+    """Refuse where this is no command of `unshare`'s, with which a mount would be gone at once."""
+    if UNSHARED_DATA not in os.environ or os.geteuid() != 0:
+        raise RootlessError(
+            f'cannot run command "rootless {command}" in rootless mode, must execute `rootless unshare` first'
+        )
 
 
 def place_of(engine: Engine, record: dict[str, Any]) -> str:
