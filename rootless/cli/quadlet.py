@@ -364,7 +364,9 @@ COMMAND = Command(
         "--dryrun prints what they become; its exit code is not 0 where a file has a mistake. install puts files where they are "
         "found, after a check; list, print and rm work on those. At each start of the manager its generator makes the units anew: "
         "the administrator links rootless-user-generator (beside the package, in systemd-units) to /etc/systemd/user-generators. "
-        "Where it is not, install and rm write the units themselves, to systemd/user below the user's configuration folder."
+        "Where it is not, install and rm write the units themselves, to systemd/user below the user's configuration folder, and "
+        "they come with every boot all the same. Files in containers/systemd are left to Podman where its generator is installed "
+        "and not masked (a link to /dev/null of its name in /etc/systemd/user-generators); those in rootless/systemd never are."
     ),
     examples=(
         "quadlet --dryrun",

@@ -74,6 +74,28 @@ def test_install_list_print_rm(rootless: Engine, tmp_path: Path) -> None:
     assert "no such quadlet" in rootless.fails("quadlet", "rm", "web.container", env=env)
 
 
+def test_install_leaves_a_unit_of_the_users_own(rootless: Engine, tmp_path: Path) -> None:
+    """Where no generator makes units, they are written beside the user's: over none of them."""
+    source = tmp_path / "mine.container"
+    source.write_text("[Container]\nImage=localhost/host\n")
+    env = {"QUADLET_UNIT_DIRS": str(tmp_path / "home")}
+    unit = rootless.home / ".config/systemd/user/mine.service"
+    unit.parent.mkdir(parents=True, exist_ok=True)
+    unit.write_text("[Service]\nExecStart=/bin/true\n")
+    told = rootless.fails("quadlet", "install", str(source), env=env)
+    assert f"{unit} is there already" in told and "ServiceName=" in told
+    assert not (tmp_path / "home/mine.container").exists()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/mine.container").write_bytes(source.read_bytes())
+    other = tmp_path / "other.container"
+    other.write_text("[Container]\nImage=localhost/host\n")
+    rootless.ok("quadlet", "install", str(other), env=env)
+    assert unit.read_text() == "[Service]\nExecStart=/bin/true\n"
+    assert (unit.parent / "other.service").is_file()
+    rootless.ok("quadlet", "rm", "other.container", env=env)
+    unit.unlink()
+
+
 def test_the_command_of_a_file_runs(rootless: Engine, folder: Path) -> None:
     """The line that systemd would call, called by us."""
     (folder / "q1.container").write_text(
