@@ -14,7 +14,7 @@ from rootless import quickjson as json
 from rootless.errors import Conflict, RootlessError, SetupError
 from rootless.files import Lock, make_private_dir
 from rootless.linux import sockets as socket
-from rootless.linux.idmap import IdMap
+from rootless.linux.idmap import IdMap, read_map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class Line:
 
     def idmap(self) -> IdMap:
         """The map of the router's user namespace, as its kernel tells it."""
-        return IdMap(_read_map(self.router, "uid_map"), _read_map(self.router, "gid_map"))
+        return IdMap(read_map(self.router, "uid_map"), read_map(self.router, "gid_map"))
 
     # --- making one; the lock is held ---
 
@@ -182,12 +182,6 @@ class Line:
         finally:
             listener.close()
         return self._connect()
-
-
-def _read_map(pid: int, name: str) -> list[tuple[int, int, int]]:
-    with open(f"/proc/{pid}/{name}") as file:
-        rows = [tuple(int(word) for word in line.split()) for line in file]
-    return [(row[0], row[1], row[2]) for row in rows]
 
 
 class Session(Line):

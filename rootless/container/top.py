@@ -13,7 +13,7 @@ import time
 from rootless.container.status import check_access
 from rootless.errors import InvalidState, RootlessError
 from rootless.linux import fs
-from rootless.linux.idmap import to_container
+from rootless.linux.idmap import read_map, to_container
 from rootless.linux.process import read_file
 
 TYPE_CHECKING = False
@@ -136,8 +136,8 @@ class _View:
     def __init__(self, init: int) -> None:
         self.init = init
         self.depth = len(_status(init)["NSpid"].split())
-        self.uids = _map(init, "uid_map")
-        self.gids = _map(init, "gid_map")
+        self.uids = read_map(init, "uid_map")
+        self.gids = read_map(init, "gid_map")
         self.now = time.time_ns()
         self.boot = self.now - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self.in_container: dict[int, int] = {}  # a pid of the host -> the container's
@@ -398,14 +398,6 @@ def _status(number: int) -> dict[str, str]:
         if colon:
             found[name] = value.strip(" \t") if name != "Name" else value
     return found
-
-
-def _map(number: int, name: str) -> list[Range]:
-    ranges = []
-    for line in read_file(f"/proc/{number}/{name}").decode().splitlines():
-        inside, outside, size = line.split()
-        ranges.append((int(inside), int(outside), int(size)))
-    return ranges
 
 
 def _names(data: bytes) -> dict[int, str]:

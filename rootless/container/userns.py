@@ -1,7 +1,7 @@
 """The id map of a container, from `--userns`, `--uidmap` and `--gidmap`.
 
 Podman's numbers are kept: the host's side of a mapping counts the ids that this user has, 0 being the user and 1 the
-first subordinate one. `compose` turns them into the host's own. Pure; the map is recorded with the container, so that
+first subordinate one. `on_host` turns them into the host's own. Pure; the map is recorded with the container, so that
 it stays when the ranges change.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from rootless.container.read_security import keep_id as keep_id_options
 from rootless.errors import RootlessError, Usage
-from rootless.linux.idmap import IdMap, to_container
+from rootless.linux.idmap import IdMap, Unmapped, compose, count, to_container
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,28 +22,15 @@ if TYPE_CHECKING:
 _AUTO_SIZE = 1024
 
 
-def count(ranges: Iterable[Range]) -> int:
-    return sum(size for _, _, size in ranges)
-
-
-def compose(inner: Iterable[Range], outer: Sequence[Range]) -> list[Range]:
-    """The map that `inner` is when its host ids are the container ids of `outer`."""
-    found = []
-    for inside, middle, size in inner:
-        left = size
-        while left:
-            for start, host, length in outer:
-                if start <= middle < start + length:
-                    step = min(left, start + length - middle)
-                    found.append((inside, host + middle - start, step))
-                    break
-            else:
-                raise Usage(
-                    f"id mapping {inside}:{middle}:{left}: this user has {count(outer)} ids, 0 to {count(outer) - 1}",
-                    hint="`rootless unshare cat /proc/self/uid_map` shows them",
-                )
-            inside, middle, left = inside + step, middle + step, left - step
-    return joined(found)
+def on_host(inner: Iterable[Range], outer: Sequence[Range]) -> list[Range]:
+    """The map that `inner` is, which counts this user's ids, to the host's ids that `outer` has for them."""
+    try:
+        return joined(compose(inner, outer))
+    except Unmapped as error:
+        raise Usage(
+            f"id mapping {error.container}:{error.host}:{error.size}: this user has {count(outer)} ids, 0 to {count(outer) - 1}",
+            hint="`rootless unshare cat /proc/self/uid_map` shows them",
+        ) from None
 
 
 def joined(ranges: Iterable[Range]) -> list[Range]:
@@ -90,16 +77,16 @@ def choose(
         assert inside is not None
         most = keep_id_options(options.userns).get("size", 0)
         return IdMap(
-            compose(_kept(inside[0], count(default.uids), most), default.uids),
-            compose(_kept(inside[1], count(default.gids), most), default.gids),
+            on_host(_kept(inside[0], count(default.uids), most), default.uids),
+            on_host(_kept(inside[1], count(default.gids), most), default.gids),
         )
     if mode == "nomap":
         sizes = count(default.uids), count(default.gids)
         if min(sizes) < 2:
             raise Usage("--userns=nomap: this user has no subordinate ids")
         return IdMap(
-            compose([(0, 1, sizes[0] - 1)], default.uids),
-            compose([(0, 1, sizes[1] - 1)], default.gids),
+            on_host([(0, 1, sizes[0] - 1)], default.uids),
+            on_host([(0, 1, sizes[1] - 1)], default.gids),
         )
     if mode == "auto":
         return _automatic(options, default, list(taken))
@@ -142,7 +129,7 @@ def _automatic(options: CreateOptions, default: IdMap, taken: list[IdMap]) -> Id
             # The ids that are mapped by hand are left out of the row.
             if at not in held:
                 inner.append((at, free + at, 1))
-        ranges.append(compose(inner, outer))
+        ranges.append(on_host(inner, outer))
     return IdMap(ranges[0], ranges[1])
 
 
@@ -224,7 +211,7 @@ def _extended(words: list[str], outer: Sequence[Range]) -> list[Range]:
                 step = size if following is None else min(size, following[0] - place)
                 inner.append((place, middle, step))
                 place, middle, size = place + step, middle + step, size - step
-    return compose(inner, outer)
+    return on_host(inner, outer)
 
 
 def _check_own(name: str) -> None:

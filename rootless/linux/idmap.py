@@ -9,6 +9,8 @@ from rootless.errors import SetupError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     Range = tuple[int, int, int]
 
 # Set-uid programs are taken from the system's own folders only, whatever PATH says (security case 51).
@@ -61,26 +63,44 @@ def to_container(ranges: list[Range], identity: int) -> int | None:
     return None
 
 
-def through(ranges: list[Range], outer: list[Range]) -> list[Range]:
-    """A map to host ids as a map to those of a user namespace between: what is written for a namespace inside it."""
+class Unmapped(LookupError):
+    """The rest of a range, of which at least the first host id has nothing in the map it was looked up in."""
+
+    def __init__(self, container: int, host: int, size: int) -> None:
+        super().__init__(container, host, size)
+        self.container = container
+        self.host = host
+        self.size = size
+
+
+def compose(inner: Iterable[Range], outer: Sequence[Range]) -> list[Range]:
+    """The map that `inner` is when its host ids are the container ids of `outer`. Raises Unmapped."""
     found: list[Range] = []
-    for container, host, size in ranges:
+    for inside, middle, size in inner:
         while size:
-            for inside, start, length in outer:
-                if start <= host < start + length:
-                    step = min(size, start + length - host)
-                    found.append((container, inside + host - start, step))
+            for start, host, length in outer:
+                if start <= middle < start + length:
+                    step = min(size, start + length - middle)
+                    found.append((inside, host + middle - start, step))
                     break
             else:
-                raise SetupError(
-                    f"id {host} of the host is not mapped in the networks' user namespace",
-                    stage="id map",
-                )
-            container, host, size = container + step, host + step, size - step
+                raise Unmapped(inside, middle, size)
+            inside, middle, size = inside + step, middle + step, size - step
     return found
 
 
-def count(ranges: list[Range]) -> int:
+def read_map(pid: int | str, name: str) -> list[Range]:
+    """What /proc/PID/uid_map or gid_map says; host ids are those of the reader's own user namespace."""
+    with open(f"/proc/{pid}/{name}", "rb") as file:
+        lines = file.read().splitlines()
+    ranges = []
+    for line in lines:
+        inside, host, size = line.split()
+        ranges.append((int(inside), int(host), int(size)))
+    return ranges
+
+
+def count(ranges: Iterable[Range]) -> int:
     return sum(size for _, _, size in ranges)
 
 
@@ -130,8 +150,20 @@ def write_id_maps(pid: int, idmap: IdMap) -> None:
 
 def write_nested_maps(pid: int, idmap: IdMap, outer: IdMap) -> None:
     """The same from inside `outer`, by its root, for a namespace just made in it."""
-    _write_direct(pid, "uid_map", through(idmap.uids, outer.uids))
-    _write_direct(pid, "gid_map", through(idmap.gids, outer.gids))
+    for name, ranges, around in (
+        ("uid_map", idmap.uids, outer.uids),
+        ("gid_map", idmap.gids, outer.gids),
+    ):
+        # The map is to the host's ids; the kernel wants those of the namespace around the new one.
+        ids_of_outer = [(host, inside, size) for inside, host, size in around]
+        try:
+            nested = compose(ranges, ids_of_outer)
+        except Unmapped as error:
+            raise SetupError(
+                f"id {error.host} of the host is not mapped in the user namespace around the container's",
+                stage="id map",
+            ) from None
+        _write_direct(pid, name, nested)
 
 
 def _write_direct(pid: int, name: str, ranges: list[Range] | None) -> None:

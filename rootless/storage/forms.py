@@ -14,7 +14,7 @@ import os
 
 from rootless import quickjson as json
 from rootless.files import read_bytes, write_atomic
-from rootless.linux.idmap import IdMap, to_host
+from rootless.linux.idmap import IdMap, Unmapped, compose, read_map, to_host
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,26 +110,13 @@ def on_host(idmap: IdMap) -> IdMap:
     """A map to the ids of the user namespace that we are in (`rootless unshare`) as a map to those around it."""
     if os.geteuid() != 0:
         return idmap
-    return IdMap(_outer("uid_map", idmap.uids), _outer("gid_map", idmap.gids))
-
-
-def _outer(name: str, ranges: list[Range]) -> list[Range]:
-    outer: list[Range] = []
-    for line in read_bytes(f"/proc/self/{name}").splitlines():
-        first, second, third = map(int, line.split())
-        outer.append((first, second, third))
-    found: list[Range] = []
-    for inside, host, size in ranges:
-        while size:
-            for first, start, length in outer:
-                if first <= host < first + length:
-                    step = min(size, first + length - host)
-                    found.append((inside, start + host - first, step))
-                    break
-            else:
-                return ranges  # nothing is known of an id that is not mapped here
-            inside, host, size = inside + step, host + step, size - step
-    return found
+    maps = []
+    for name, ranges in (("uid_map", idmap.uids), ("gid_map", idmap.gids)):
+        try:
+            maps.append(compose(ranges, read_map("self", name)))
+        except Unmapped:
+            maps.append(ranges)  # nothing is known of an id that is not mapped here
+    return IdMap(*maps)
 
 
 def is_extended(own: IdMap, made: IdMap) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rootless.container.options import CreateOptions
-from rootless.container.userns import choose, compose, count, joined, keep_ids
+from rootless.container.userns import choose, joined, keep_ids, on_host
 from rootless.errors import RootlessError, Usage
-from rootless.linux.idmap import IdMap
+from rootless.linux.idmap import IdMap, count
 
 OURS = [(0, 1000, 1), (1, 100000, 65536)]
 DEFAULT = IdMap(OURS, OURS)
@@ -29,16 +29,16 @@ def test_default_is_not_recorded() -> None:
         assert choose(options(userns=mode), DEFAULT, 1000, 1000) is None
 
 
-def test_compose() -> None:
-    assert compose([(0, 0, 65537)], OURS) == OURS
-    assert compose([(5, 0, 3)], OURS) == [(5, 1000, 1), (6, 100000, 2)]
-    assert compose([(0, 1, 1000), (1000, 0, 1), (1001, 1001, 10)], OURS) == [
+def test_on_host() -> None:
+    assert on_host([(0, 0, 65537)], OURS) == OURS
+    assert on_host([(5, 0, 3)], OURS) == [(5, 1000, 1), (6, 100000, 2)]
+    assert on_host([(0, 1, 1000), (1000, 0, 1), (1001, 1001, 10)], OURS) == [
         (0, 100000, 1000),
         (1000, 1000, 1),
         (1001, 101000, 10),
     ]
     with pytest.raises(Usage, match="this user has 65537 ids"):
-        compose([(0, 65000, 1000)], OURS)
+        on_host([(0, 65000, 1000)], OURS)
 
 
 def test_joined() -> None:
