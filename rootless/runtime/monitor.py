@@ -264,10 +264,11 @@ class Monitor:
             self.log.write(stream, data)
         for client in self.clients:
             sink = client.sinks.get(stream)
-            if sink is None or sink.is_broken():
+            if sink is None:
                 continue
-            if not sink.write(data):
+            if not sink.is_broken() and not sink.write(data):
                 self._hold(fd, client, sink)
+            # Here or while it was waited for.
             if sink.is_broken() and client is self.reader and not self.terminal:
                 self._end_stream(fd)
                 return

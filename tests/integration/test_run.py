@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import signal
 import subprocess
+import termios
 import time
 from pathlib import Path
 
@@ -89,6 +91,22 @@ def test_head_ends_the_pipe(rootless: Engine) -> None:
     )  # fmt: skip
     assert done.stdout == "y\ny\n"
     rootless("rm", "--force", "--time", "0", "piped")
+
+
+def test_a_reader_that_goes_away_while_it_is_waited_for(rootless: Engine) -> None:
+    words = (*NONE, "--name", "piped", "host", "yes")
+    process = rootless.popen(*words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    size = fcntl.fcntl(process.stdout, 1032)  # F_GETPIPE_SZ
+    deadline = time.monotonic() + 30
+    while int.from_bytes(fcntl.ioctl(process.stdout, termios.FIONREAD, bytes(4)), "little") < size:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.stdout.close()
+    try:
+        assert process.wait(timeout=30) not in (0, 125)
+    finally:
+        rootless("rm", "--force", "--ignore", "--time", "0", "piped")
 
 
 def test_namespaces_are_its_own(rootless: Engine) -> None:
