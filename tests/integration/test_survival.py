@@ -64,6 +64,7 @@ def truthful(engine: Engine) -> None:
 
 
 @pytest.mark.needs("userns", "overlay")
+@pytest.mark.timeout(900)  # some sixty moments, with half a dozen commands after each
 @pytest.mark.parametrize("role", ["command", "monitor"])
 def test_start_killed_at_each_moment(fresh: Engine, role: str) -> None:
     fresh.ok("run", "--rm", "--network", "none", "host", "true")
@@ -92,6 +93,7 @@ def test_start_killed_at_each_moment(fresh: Engine, role: str) -> None:
 
 
 @pytest.mark.needs("userns", "overlay")
+@pytest.mark.timeout(900)
 def test_removal_killed_at_each_moment(fresh: Engine) -> None:
     fresh.ok("run", "--rm", "--network", "none", "host", "true")
     for moment in range(1, MOST):
@@ -105,6 +107,7 @@ def test_removal_killed_at_each_moment(fresh: Engine) -> None:
 
 
 @pytest.mark.needs("userns", "overlay")
+@pytest.mark.timeout(900)
 def test_end_killed_at_each_moment(fresh: Engine) -> None:
     """The monitor is killed at each step of its work after the program's end, with --rm."""
     fresh.ok("run", "--rm", "--network", "none", "host", "true")
