@@ -162,11 +162,12 @@ def _clean(engine: Engine, status: Status, *, remove_it: bool, remove_image: boo
     image = status.record.get("image")
     if remove_image and image:
         from rootless.container.image_users import image_users
+        from rootless.image.collecting import collect
         from rootless.image.remove import remove as remove_image_of
 
         users = image_users(engine)
         remove_image_of(engine.images, image["id"], users, force=True)
-        engine.images.collect(users)
+        collect(engine.images, users)
 
 
 def check_prune(inv: Invocation) -> None:

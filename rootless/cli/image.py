@@ -93,8 +93,9 @@ def prune(inv: Invocation) -> int:
     from rootless.cli.prompt import agreed
     from rootless.container.engine import open_engine
     from rootless.container.image_users import image_users
+    from rootless.image.collecting import collect
     from rootless.image.filters import compile_filters
-    from rootless.image.remove import prune as remove_unused
+    from rootless.image.remove import prune as prune_images
 
     everything = inv.flag("all")
     if not inv.flag("force") and not agreed(
@@ -107,9 +108,9 @@ def prune(inv: Invocation) -> int:
     store = engine.images
     users = image_users(engine)
     wanted = compile_filters(store, inv.words("filter"), users, time.time())
-    for identity in remove_unused(store, users, everything=everything, wanted=wanted):
+    for identity in prune_images(store, users, everything=everything, wanted=wanted):
         output.line(identity)
-    store.collect(users, copies=everything, partial=True)
+    collect(store, users, copies=everything, partial=True)
     if inv.flag("blobs"):
         from rootless.image.check import drop_blobs
 

@@ -29,7 +29,7 @@ def main(inv: Invocation) -> int:
     from rootless.cli import output
     from rootless.container.engine import open_engine
     from rootless.image import changes, platform
-    from rootless.image.archive import import_rootfs
+    from rootless.image.rootfs import import_rootfs
 
     source, *names = inv.args
     settings: dict[str, Any] = {}
@@ -43,7 +43,7 @@ def main(inv: Invocation) -> int:
     fd = 0
     try:
         if source.startswith(("http://", "https://")):
-            from rootless.image.archive import download
+            from rootless.image.rootfs import download
 
             fd = download(store, source)
         elif source != "-":

@@ -23,6 +23,7 @@ def main(inv: Invocation) -> int:
     from rootless.container.engine import open_engine
     from rootless.container.image_users import image_users
     from rootless.image import lists
+    from rootless.image.collecting import collect
     from rootless.image.remove import remove
     from rootless.image.store import ImageInUse, ImageUnknown
 
@@ -42,14 +43,15 @@ def main(inv: Invocation) -> int:
         texts += [image.id for image in images if not image.read_only]
     else:
         texts = list(inv.args)
+    users = image_users(engine)
     errors: list[RootlessError] = []
     for text in texts:
         try:
             done = remove(
                 store,
                 text,
-                image_users(engine),
-                force=force or (inv.flag("all") and not image_users(engine).get(text)),
+                users,
+                force=force or (inv.flag("all") and not users.get(text)),
                 prune_parents=not inv.flag("no-prune"),
                 remove_container=remove_container if force else None,
             )
@@ -66,7 +68,7 @@ def main(inv: Invocation) -> int:
             output.line(f"Untagged: {name}")
         for identity in done.deleted:
             output.line(f"Deleted: {identity}")
-    store.collect(image_users(engine))
+    collect(store, image_users(engine))
     if not errors:
         return 0
     if len(errors) == 1:

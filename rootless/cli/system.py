@@ -251,6 +251,7 @@ def _prune(engine: Engine, inv: Invocation, failed: list[RootlessError]) -> int:
     from rootless.cli.container import prune_containers
     from rootless.container import usage
     from rootless.container.image_users import image_users
+    from rootless.image.collecting import collect
     from rootless.image.filters import compile_filters
     from rootless.image.remove import prune as prune_images
 
@@ -265,7 +266,7 @@ def _prune(engine: Engine, inv: Invocation, failed: list[RootlessError]) -> int:
     before = usage.images_size(engine)
     fits = compile_filters(store, words, users, time.time())
     _told("Deleted Images", prune_images(store, users, everything=inv.flag("all"), wanted=fits))
-    store.collect(users, copies=inv.flag("all"), partial=True)
+    collect(store, users, copies=inv.flag("all"), partial=True)
     freed += max(0, before - usage.images_size(engine))
 
     from rootless.cli.network import prune_networks

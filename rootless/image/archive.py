@@ -1,20 +1,18 @@
-"""Images from archives and folders: docker-archive, oci-archive, OCI layout, `dir`; and a bare root file system.
+"""Images from archives and folders: docker-archive, oci-archive, OCI layout, `dir`.
 
-An archive is hostile (security cases 27, 28, 31, 32): its members are looked up by name in an index made here, never
-opened by a path; each document is bounded; each digest and size is compared. A refused archive leaves nothing.
+An archive is hostile (security cases 27, 28, 31, 32; image/members.py): each document is bounded, each digest and size is
+compared. A refused archive leaves nothing.
 """
 
 from __future__ import annotations
 
 import os
-import stat
-from concurrent.futures import ThreadPoolExecutor
 
-from rootless.errors import NotFound, RootlessError
 from rootless.image import platform as platforms
+from rootless.image.collecting import remove_unused
 from rootless.image.intake import IncomingLayer, Intake
-from rootless.image.reference import Reference, parse, parse_normalised
-from rootless.linux.fs import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
+from rootless.image.members import ArchiveError, member_name, open_members
+from rootless.image.reference import parse, parse_normalised
 from rootless.oci import manifest as documents
 from rootless.oci.digest import hasher, is_digest, sha256
 from rootless.oci.document import (
@@ -26,26 +24,19 @@ from rootless.oci.document import (
 )
 from rootless.oci.image import diff_ids, emit, parse_config
 from rootless.oci.manifest import Index, Manifest
-from rootless.storage import compress, tar
+from rootless.storage.parallel import run_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any, TypeGuard
 
+    from rootless.image.members import FolderMembers, Place, TarMembers
     from rootless.image.platform import Platform
     from rootless.image.store import Image, ImageStore
-    from rootless.storage.layers import Staging
     from rootless.storage.unpack import Helper
 
-_MEMBERS_MAX = 100_000
-_LINKS_MAX = 8
 _REF_NAME = "org.opencontainers.image.ref.name"
 _CONTAINERD_NAME = "io.containerd.image.name"
-
-
-class ArchiveError(RootlessError):
-    """A file is not an archive of images, or must not be loaded."""
 
 
 class Loaded:
@@ -56,184 +47,6 @@ class Loaded:
     def __init__(self, image: Image, names: list[str]) -> None:
         self.image = image
         self.names = names
-
-
-# Members
-
-
-class _Place:
-    """Where a member's bytes are: descriptor, start, size."""
-
-    __slots__ = ("fd", "size", "start")
-
-    def __init__(self, fd: int, start: int, size: int) -> None:
-        self.fd = fd
-        self.start = start
-        self.size = size
-
-    def read(self, limit: int, what: str) -> bytes:
-        if self.size > limit:
-            raise ArchiveError(f"{what}: {self.size} bytes exceed the limit of {limit}")
-        data = os.pread(self.fd, self.size, self.start)
-        if len(data) != self.size:
-            raise ArchiveError(f"{what}: cut off")
-        return data
-
-    def is_compressed(self) -> bool:
-        return bool(compress.sniff(os.pread(self.fd, 6, self.start)))
-
-
-class _FileInput(tar.Input):
-    """A tar archive's headers from a seekable file, contents skipped."""
-
-    __slots__ = ("_fd", "_position")
-
-    def __init__(self, fd: int) -> None:
-        super().__init__(lambda: b"")
-        self._fd = fd
-        self._position = 0
-
-    @property
-    def offset(self) -> int:
-        return self._position
-
-    def take(self, count: int) -> bytes:
-        data = os.pread(self._fd, count, self._position)
-        self._position += len(data)
-        return data
-
-    def skip(self, count: int) -> None:
-        self._position += count
-
-
-class TarMembers:
-    """The members of an archive in a seekable file."""
-
-    def __init__(self, fd: int, what: str) -> None:
-        self.what = what
-        self._fd = fd
-        self._found: dict[str, _Place] = {}
-        self._links: dict[str, str] = {}
-        end = os.fstat(fd).st_size
-        source = _FileInput(fd)
-        reader = tar.Reader(source)
-        while (entry := reader.next()) is not None:
-            name = _member_name(os.fsdecode(entry.name))
-            if len(self._found) + len(self._links) > _MEMBERS_MAX:
-                raise ArchiveError(f"{what}: more than {_MEMBERS_MAX} members")
-            if source.offset + entry.size > end:
-                raise ArchiveError(f"{what}: the archive is cut off")
-            # A later member of the same name counts, as for every tar.
-            if entry.type == tar.REGULAR and entry.sparse is None:
-                self._found[name] = _Place(fd, source.offset, entry.size)
-                self._links.pop(name, None)
-            elif entry.type in (tar.SYMLINK, tar.HARDLINK):
-                target = os.fsdecode(entry.linkname)
-                if entry.type == tar.SYMLINK:
-                    target = f"{name.rpartition('/')[0]}/{target}"
-                self._links[name] = _member_name(target)
-                self._found.pop(name, None)
-            source.skip(entry.size)
-
-    def find(self, name: str) -> _Place | None:
-        """Return where a member is. Links, as docker writes them for repeated layers, lead to members only."""
-        for _ in range(_LINKS_MAX):
-            place = self._found.get(name)
-            if place is not None:
-                return place
-            if name not in self._links:
-                return None
-            name = self._links[name]
-        raise ArchiveError(f"{self.what}: {name}: a loop of links")
-
-    def close(self) -> None:
-        pass
-
-
-class FolderMembers:
-    """The files of a folder; neither a link nor `..` is followed."""
-
-    def __init__(self, path: str) -> None:
-        self.what = path
-        self._folder = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._open: list[int] = []
-
-    def find(self, name: str) -> _Place | None:
-        try:
-            fd = openat2(
-                self._folder,
-                name,
-                os.O_RDONLY | os.O_NONBLOCK,
-                0,
-                RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
-            )
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise ArchiveError(f"{self.what}/{name}: cannot read it: {error.strerror}") from error
-        self._open.append(fd)
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise ArchiveError(f"{self.what}/{name}: not a regular file")
-        return _Place(fd, 0, status.st_size)
-
-    def close(self) -> None:
-        for fd in (self._folder, *self._open):
-            os.close(fd)
-
-
-def _member_name(name: str) -> str:
-    """A member's name without what is nothing; `..` at the top stays and so matches no name that is asked for."""
-    parts: list[str] = []
-    for part in name.split("/"):
-        if part in ("", "."):
-            continue
-        if part == ".." and parts and parts[-1] != "..":
-            parts.pop()
-        else:
-            parts.append(part)
-    return "/".join(parts)
-
-
-def open_members(store: ImageStore, source: str | int, what: str) -> TarMembers | FolderMembers:
-    """Open a path or a descriptor; what is compressed or cannot be seeked is first written to a nameless file."""
-    if isinstance(source, str):
-        if os.path.isdir(source):
-            return FolderMembers(source)
-        try:
-            fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise NotFound(f"{source}: cannot read it: {(error.strerror or '').lower()}") from error
-    else:
-        fd = source
-    status = os.fstat(fd)
-    if stat.S_ISDIR(status.st_mode):
-        raise ArchiveError(f"{what}: is a folder")
-    seekable = stat.S_ISREG(status.st_mode) and os.lseek(fd, 0, os.SEEK_CUR) == 0
-    if not seekable or compress.sniff(os.pread(fd, 6, 0)):
-        fd = _spool(store, fd)
-    try:
-        return TarMembers(fd, what)
-    except tar.TarError as error:
-        raise ArchiveError(f"{what}: {error}") from error
-
-
-def _spool(store: ImageStore, fd: int) -> int:
-    store.make()
-    out = os.open(f"{store.root}/tmp", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
-    limit = store.layers.limits.get("max_bytes", 256 << 30)
-    total = 0
-    for block in compress.inflate(lambda: os.read(fd, 1 << 18)):
-        total += len(block)
-        if total > limit:
-            raise ArchiveError(f"the archive is larger than the limit of {limit} bytes")
-        view = memoryview(block)
-        while view:
-            view = view[os.write(out, view) :]
-    return out
-
-
-# Loading
 
 
 def load(
@@ -255,7 +68,7 @@ def load(
             loader.only = only
             return loader.run()
     except BaseException:
-        store.remove_unused(added)
+        remove_unused(store, added)
         raise
     finally:
         members.close()
@@ -310,7 +123,7 @@ class _Loader:
             ]
         return [self._docker_image(*one) for one in checked]
 
-    def _docker_check(self, one: object, what: str) -> tuple[bytes, list[_Place], list[str]]:
+    def _docker_check(self, one: object, what: str) -> tuple[bytes, list[Place], list[str]]:
         if not isinstance(one, dict):
             raise BadDocument(f"{what}: not a list of objects")
         config_name, layers, tags = one.get("Config"), one.get("Layers"), one.get("RepoTags") or []
@@ -325,7 +138,7 @@ class _Loader:
         names = [str(parse_normalised(tag).with_default_tag()) for tag in tags]
         return config, [self._member(name) for name in layers], names
 
-    def _docker_image(self, config: bytes, places: list[_Place], names: list[str]) -> Loaded:
+    def _docker_image(self, config: bytes, places: list[Place], names: list[str]) -> Loaded:
         ids = diff_ids(parse_config(config, self.what), self.what)
         descriptors = [
             {"mediaType": documents.DOCKER_LAYER, "size": place.size, "digest": diff_id}
@@ -361,7 +174,7 @@ class _Loader:
 
     # OCI
 
-    def _oci(self, layout: _Place) -> list[Loaded]:
+    def _oci(self, layout: Place) -> list[Loaded]:
         version = parse_object(
             layout.read(MANIFEST_MAX_BYTES, f"{self.what}: oci-layout"), f"{self.what}: oci-layout"
         ).get("imageLayoutVersion")
@@ -442,7 +255,7 @@ class _Loader:
             )
         return data
 
-    def _blob_place(self, descriptor: documents.Descriptor) -> _Place:
+    def _blob_place(self, descriptor: documents.Descriptor) -> Place:
         assert is_digest(descriptor.digest)
         place = self._member(f"blobs/{descriptor.digest.replace(':', '/')}")
         if place.size != descriptor.size:
@@ -481,8 +294,8 @@ class _Loader:
 
     # Common
 
-    def _member(self, name: str) -> _Place:
-        place = self.members.find(_member_name(name))
+    def _member(self, name: str) -> Place:
+        place = self.members.find(member_name(name))
         if place is None:
             raise ArchiveError(f"{self.what}: has no member {name[:200]!r}")
         return place
@@ -491,11 +304,11 @@ class _Loader:
         self,
         config: bytes,
         manifest: Manifest,
-        places: list[_Place],
+        places: list[Place],
         names: list[str],
         digests: list[str],
     ) -> Loaded:
-        def take(layer: IncomingLayer, place: _Place) -> None:
+        def take(layer: IncomingLayer, place: Place) -> None:
             if layer.digest == layer.diff_id and not place.is_compressed():
                 layer.unpack_file(place.fd, place.start, place.size)
                 return
@@ -518,156 +331,14 @@ class _Loader:
             self._each(list(zip(intake.layers(), places, strict=True)), take)
             return Loaded(intake.commit(names, digests=digests), names)
 
-    def _each(self, work: list[tuple[IncomingLayer, _Place]], take: Any) -> None:
+    def _each(self, work: list[tuple[IncomingLayer, Place]], take: Any) -> None:
         """Bring in several layers at once; the first error ends it."""
         for layer, _ in work:
             if not self.store.layers.has(layer.chain):
                 self.added.append(layer.chain)
         missing = [one for one in work if not self.store.layers.has(one[0].chain)]
-        if len(missing) < 2:
-            for layer, place in missing:
-                take(layer, place)
-            return
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0)) + 1) as pool:
-            futures = [pool.submit(take, layer, place) for layer, place in missing]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                for future in futures:
-                    future.cancel()
-                raise
+        run_all(missing, lambda one: take(*one), len(os.sched_getaffinity(0)) + 1)
 
 
 def _are_texts(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(one, str) for one in value)
-
-
-# A bare root file system
-
-
-def import_rootfs(
-    store: ImageStore,
-    source: int,
-    config: dict[str, Any],
-    names: Iterable[str] = (),
-    *,
-    message: str = "",
-) -> Image:
-    """Make an image of one layer from a tar archive, as it comes from a file or pipe.
-
-    `config` is what the image's config shall say, architecture and os included.
-    """
-    import time
-
-    from rootless.oci.image import rfc3339
-
-    store.make()
-    with store.helper() as helper, store.hold():
-        diff_id, size = _import_layer(store, helper, source)
-        created = rfc3339(time.time())
-        document = {
-            "created": created,
-            **config,
-            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
-            "history": [
-                {
-                    "created": created,
-                    # docker's words for it, which Podman writes as well
-                    "created_by": f"/bin/sh -c #(nop) ADD file:{diff_id.partition(':')[2]} in /",
-                    **({"comment": message} if message else {}),
-                }
-            ],
-        }
-        config_bytes = emit(document)
-        manifest = emit(
-            {
-                "schemaVersion": 2,
-                "mediaType": documents.OCI_MANIFEST,
-                "config": {
-                    "mediaType": documents.OCI_CONFIG,
-                    "digest": sha256(config_bytes),
-                    "size": len(config_bytes),
-                },
-                "layers": [
-                    {
-                        "mediaType": documents.OCI_LAYER,
-                        "digest": diff_id,
-                        "size": size,
-                    }
-                ],
-            }
-        )
-        return store.add_image(config_bytes, manifest, [str(_full(name)) for name in names])
-
-
-def _import_layer(store: ImageStore, helper: Helper, source: int) -> tuple[str, int]:
-    staging = store.layers.begin_new(helper)
-    try:
-        staging.start(source, stream=True)
-        result = staging.finish()
-        if result["spoiled"]:
-            # Kept as what it unpacks to, since its own bytes could not be made again.
-            return _repack(store, helper, staging)
-        if store.layers.has(staging.name("")):
-            staging.abort()
-        else:
-            staging.commit(result)
-    except BaseException:
-        staging.abort()
-        raise
-    return staging.diff_id, result["size"]
-
-
-def _repack(store: ImageStore, helper: Helper, first: Staging) -> tuple[str, int]:
-    from rootless.image.commit import pack_layer
-
-    try:
-        return pack_layer(store, helper, [first.folder], "", raw=True)
-    finally:
-        first.abort()
-
-
-def download(store: ImageStore, url: str) -> int:
-    """Fetch a root file system from a web server into a nameless file."""
-    from urllib import request
-    from urllib.error import HTTPError, URLError
-
-    class Redirects(request.HTTPRedirectHandler):
-        """To http and https only: by default a server may send us to ftp as well."""
-
-        def redirect_request(self, *args: Any) -> request.Request | None:
-            if not str(args[-1]).startswith(("http://", "https://")):
-                raise ArchiveError(f"{url}: the server redirects to {str(args[-1])[:200]!r}")
-            return super().redirect_request(*args)
-
-    store.make()
-    limit = store.layers.limits.get("max_bytes", 256 << 30)
-    out = os.open(f"{store.root}/tmp", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
-    try:
-        with request.build_opener(Redirects()).open(url, timeout=60) as answer:
-            total = 0
-            while data := answer.read(1 << 18):
-                total += len(data)
-                if total > limit:
-                    raise ArchiveError(f"{url}: larger than the limit of {limit} bytes")
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(out, view) :]
-            expected = answer.headers.get("Content-Length")
-            if expected is not None and expected.isdigit() and int(expected) != total:
-                raise ArchiveError(f"{url}: cut off after {total} of {expected} bytes")
-    except (URLError, TimeoutError, ConnectionError, ValueError) as error:
-        os.close(out)
-        reason = error if isinstance(error, HTTPError) else getattr(error, "reason", None) or error
-        raise ArchiveError(f"{url}: cannot fetch it: {reason}") from error
-    except BaseException:
-        os.close(out)
-        raise
-    os.lseek(out, 0, os.SEEK_SET)
-    return out
-
-
-def _full(name: str) -> Reference:
-    reference = parse(name).with_default_tag()
-    return reference if reference.domain else reference.with_domain("localhost")

@@ -17,6 +17,7 @@ import os
 import threading
 
 from rootless.errors import RootlessError
+from rootless.image.collecting import remove_unused
 from rootless.oci.image import diff_ids, parse_config
 from rootless.oci.manifest import Manifest
 from rootless.storage.blobs import is_full
@@ -95,7 +96,7 @@ class Intake:
             # Nobody wants a remainder to go on with on a disk that has no room for it.
             for layer in self._layers:
                 self.store.blobs.forget_partial(layer.digest)
-            self.store.remove_unused(self._brought)
+            remove_unused(self.store, self._brought)
 
     def layers(self) -> Iterator[IncomingLayer]:
         return iter(self._layers)

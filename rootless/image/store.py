@@ -23,13 +23,12 @@ from rootless.files import (
     make_dirs,
     make_private_dir,
     read_bytes,
-    read_json,
     read_record,
     write_atomic,
     write_json,
 )
 from rootless.image.reference import Reference, candidates, is_image_id, parse
-from rootless.oci.digest import is_digest, is_hex, sha256
+from rootless.oci.digest import is_hex, sha256
 from rootless.storage.blobs import BlobStore
 from rootless.storage.layers import LayerStore, chain_ids
 
@@ -51,9 +50,6 @@ if TYPE_CHECKING:
 _NAME_MAX = 200
 HOST_NAME = "localhost/host:latest"
 _ORIGINS_MAX = 8
-_UNFINISHED_S = 60
-# For so long a broken fetch can be gone on with.
-_PARTIAL_S = 24 * 3600
 
 
 _RECORD = {
@@ -581,115 +577,6 @@ class ImageStore:
             os.unlink(f"{self.root}/records/{image.id}")
         except FileNotFoundError:
             pass
-
-    def collect(
-        self,
-        keep: Iterable[str] = (),
-        *,
-        block: bool = False,
-        copies: bool = False,
-        partial: bool = False,
-    ) -> int:
-        """Remove layers and blobs that no record needs; return the freed blob bytes.
-
-        `keep` names the images that containers use: of those, former host images live on. Where others are at work on
-        the store it is left to the next command, unless `block`. With `copies`, what is here of additional stores'
-        images (image/adopt.py) goes as well, unless containers use it; with `partial`, what broken pulls left today.
-        """
-        lock = self.exclusive(block=block)
-        if not lock.acquire():
-            return 0
-        helper: list[Helper] = []
-
-        def get_helper() -> Helper:
-            if not helper:
-                helper.append(self.helper())
-            return helper[0]
-
-        try:
-            used = set(keep)
-            chains: set[str] = set()
-            blobs: set[str] = set()
-            for image in self.list():
-                if image.read_only:
-                    if not copies or image.id in used:
-                        chains.update(image.layers)
-                    continue
-                if image.is_host and not image.names and image.id not in used:
-                    self.forget(image)  # the host's /etc as it was before
-                    continue
-                chains.update(image.layers)
-                blobs.update(self._blobs_of(image))
-            blobs.update(self._listed_blobs())
-            freed = 0
-            for digest in list(self.blobs.all()):
-                if digest not in blobs:
-                    freed += self.blobs.remove(digest)
-            for chain in list(self.layers.all()):
-                if chain not in chains:
-                    self.layers.remove(chain, get_helper())
-            self.layers.sweep(get_helper)
-            self.blobs.sweep(0 if partial else _PARTIAL_S)
-            self._sweep_unfinished()
-            return freed
-        finally:
-            for one in helper:
-                one.close()
-            lock.release()
-
-    def remove_unused(self, chains: Iterable[str]) -> None:
-        """Remove layers that a failed command brought, as far as no image has them meanwhile."""
-        brought = [chain for chain in chains if self.layers.is_own(chain)]
-        lock = self.exclusive(block=False)
-        if not brought or not lock.acquire():
-            return  # others are at work: the next collect() does it
-        try:
-            used = {chain for image in self.list() for chain in image.layers}
-            with self.helper() as helper:
-                for chain in reversed(brought):
-                    if chain not in used:
-                        self.layers.remove(chain, helper)
-        finally:
-            lock.release()
-
-    def _sweep_unfinished(self) -> None:
-        """Remove small files that somebody was killed over; writing one takes no minute."""
-        limit = time.time() - _UNFINISHED_S
-        for folder in ("names", "records", "blobs/sha256", "blobs/sha512"):
-            try:
-                files = list(os.scandir(f"{self.root}/{folder}"))
-            except FileNotFoundError:
-                continue
-            for file in files:
-                try:
-                    if file.name.endswith(".tmp") and file.stat().st_mtime < limit:
-                        os.unlink(file.path)
-                except FileNotFoundError:
-                    continue
-
-    def _listed_blobs(self) -> set[str]:
-        """The blobs that manifest lists keep; image/lists.py."""
-        try:
-            names = os.listdir(f"{self.root}/lists")
-        except FileNotFoundError:
-            return set()
-        records = [read_json(f"{self.root}/lists/{name}") for name in names if ".tmp" not in name]
-        return {blob for record in records for _, blob in record["blobs"]}
-
-    def _blobs_of(self, image: Image) -> set[str]:
-        import json
-
-        found = {image.record["config_digest"], *image.digests}
-        for digest in image.digests:
-            try:
-                manifest = json.loads(self.blobs.read(digest))
-            except (FileNotFoundError, ValueError):
-                continue
-            if isinstance(manifest, dict):
-                for layer in manifest.get("layers") or ():
-                    if isinstance(layer, dict) and is_digest(layer.get("digest")):
-                        found.add(layer["digest"])
-        return found
 
 
 def _repository(name: str) -> str:

@@ -16,6 +16,7 @@ import pytest
 
 from rootless.errors import RootlessError
 from rootless.image import archive, save
+from rootless.image.rootfs import import_rootfs
 from rootless.image.store import ImageStore
 from tests.support import images, layers
 from tests.support.images import Entry, digest, file, folder, layer, symlink
@@ -432,7 +433,7 @@ def test_imported_root_file_systems(store: ImageStore, tmp_path: Path) -> None:
     path.write_bytes(data)
     config: dict[str, Any] = {"architecture": "amd64", "os": "linux", "config": {"Cmd": ["sh"]}}
     with path.open("rb") as source:
-        image = archive.import_rootfs(store, source.fileno(), config, ["root"], message="hello")
+        image = import_rootfs(store, source.fileno(), config, ["root"], message="hello")
     assert image.names == ["localhost/root:latest"]
     assert image.diff_ids == [digest(BASE)]
     assert image.history[0]["comment"] == "hello"
@@ -440,12 +441,12 @@ def test_imported_root_file_systems(store: ImageStore, tmp_path: Path) -> None:
     twice = io.BytesIO(layer([file("f", b"one"), file("f", b"two")]))
     path.write_bytes(twice.getvalue())
     with path.open("rb") as source:
-        image = archive.import_rootfs(store, source.fileno(), config)
+        image = import_rootfs(store, source.fileno(), config)
     assert (Path(store.lowers(image)[0]) / "f").read_bytes() == b"two"
     assert image.diff_ids != [digest(twice.getvalue())]
     path.write_bytes(b"no tar")
     with path.open("rb") as source, pytest.raises(RootlessError, match="middle of a header"):
-        archive.import_rootfs(store, source.fileno(), config)
+        import_rootfs(store, source.fileno(), config)
     assert os.listdir(f"{store.root}/tmp") == []
 
 

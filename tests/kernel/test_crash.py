@@ -13,6 +13,7 @@ import pytest
 from rootless.errors import RootlessError
 from rootless.image import archive
 from rootless.image.check import check
+from rootless.image.collecting import collect
 from rootless.image.commit import pack_layer
 from rootless.image.remove import remove
 from rootless.image.store import ImageStore
@@ -85,11 +86,11 @@ def test_killed_at_each_step_of_a_load(tmp_path: Path) -> None:
         [loaded] = archive.load(store, str(source), "x")
         assert loaded.names == [NAME]
         assert store.lookup(NAME).id == loaded.image.id
-        store.collect()
+        collect(store)
         assert os.listdir(f"{store.root}/tmp") == []
         assert check(store) == []
         remove(store, NAME, {})
-        store.collect()
+        collect(store)
         assert list(store.layers.all()) == []
         if not was_killed:
             break
@@ -106,17 +107,17 @@ def test_killed_at_each_step_of_a_removal(tmp_path: Path) -> None:
 
     def body(store: ImageStore) -> None:
         remove(store, NAME, {})
-        store.collect()
+        collect(store)
 
     for step in range(1, 200):
         store = layers.store(tmp_path / f"s{step}")
         archive.load(store, str(source), "x")
         was_killed = killed_at(step, lambda one=store: body(one))  # type: ignore[misc]
         all_or_nothing(store)
-        store.collect()
+        collect(store)
         for image in store.list():
             remove(store, image.id, {}, force=True)
-        store.collect()
+        collect(store)
         assert list(store.layers.all()) == []
         assert list(store.blobs.all()) == []
         assert os.listdir(f"{store.root}/tmp") == []
@@ -145,7 +146,7 @@ def test_a_full_disk_leaves_nothing_and_is_told(tmp_path: Path, megabytes: int) 
             archive.load(store, str(source), "x")
         assert "prune" in caught.value.hint
         assert store.list() == []
-        store.collect()
+        collect(store)
         assert list(store.layers.all()) == []
         left = [name for name in os.listdir(f"{store.root}/tmp") if not name.startswith("blob-")]
         assert left == []

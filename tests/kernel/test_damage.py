@@ -14,6 +14,7 @@ import pytest
 from rootless.errors import RootlessError
 from rootless.image import archive
 from rootless.image.check import check
+from rootless.image.collecting import collect
 from rootless.image.store import Image, ImageStore
 from tests.support import images, layers
 from tests.support.images import file, folder, hardlink, layer, symlink
@@ -135,7 +136,7 @@ def test_without_its_blob_the_images_go_and_the_rest_stays(made: Store, kind: st
     assert findings["blob"] == "removed"
     assert findings["image"] == "removed; pull or load it again"
     assert made.store.list() == []
-    made.store.collect()
+    collect(made.store)
     assert check(made.store) == []
     assert list(made.store.layers.all()) == []
     assert os.listdir(f"{made.store.root}/tmp") == []
@@ -200,7 +201,7 @@ def test_a_damaged_record_is_written_again(made: Store, kind: str) -> None:
     assert [one.kind for one in check(made.store)].count("image") == 1
     # Nothing that the damaged image may need is removed meanwhile.
     with contextlib.suppress(RootlessError):
-        made.store.collect()
+        collect(made.store)
     check(made.store, repair=True)
     assert check(made.store) == []
     assert made.image.record == before
@@ -240,7 +241,7 @@ def test_files_of_others_in_the_store_do_no_harm(made: Store) -> None:
         (root / place / "folder").mkdir()
     assert check(made.store) == []
     check(made.store, repair=True)
-    made.store.collect()
+    collect(made.store)
     assert len(made.store.list()) == 2
     assert (root / "layers/README").exists()
 
@@ -254,6 +255,6 @@ def test_what_a_killed_writer_left_is_removed(made: Store) -> None:
     fresh = root / "names/fresh.8.tmp"
     fresh.touch()
     assert check(made.store) == []
-    made.store.collect()
+    collect(made.store)
     assert not any(place.exists() for place in places)
     assert fresh.exists()
