@@ -53,12 +53,12 @@ def main(inv: Invocation) -> int:
     timeout = float(inv.number("time")) if inv.given("time") else None
 
     def act(text: str, identity: str) -> str:
+        container_event(engine, engine.containers.read(identity), "restart")
         if stop(engine, identity, timeout, keep=True):
             renew(engine, identity)
         link = start(engine, identity)
         if link is not None:
             Session(link, stdin=False, tty=False, sig_proxy=False).wait_running()
-        container_event(engine, engine.containers.read(identity), "restart")
         return text
 
     return each(chosen, missing, act)

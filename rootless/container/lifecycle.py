@@ -121,6 +121,7 @@ def stop(
                 settle(engine, identity)
         return False
     _tell_monitor(engine, identity, *(("keep", "stop") if keep else ("stop",)))
+    events.container_event(engine, status.record, "stop")  # before `died`, which the monitor tells
     if timeout_s is None:
         timeout_s = float(status.record["stop_timeout"])
     deadline = time.monotonic() + timeout_s if timeout_s >= 0 else None
@@ -154,8 +155,7 @@ def stop(
         if status.stale:
             with engine.containers.lock(identity):
                 settle(engine, identity)
-            return True
-    events.container_event(engine, status.record, "stop")
+            break
     return True
 
 
