@@ -185,7 +185,8 @@ def names_of(bits: int) -> list[str]:
 class Sets:
     """The five sets of a process to be, as masks, and the steps to them.
 
-    The order: `drop_bounding` while CAP_SETPCAP is there, `keep` before the change of user, `apply` after it.
+    The order: `drop_bounding` while CAP_SETPCAP is there, `keep` before the change of user, `lower` and then `apply`
+    after it.
     """
 
     __slots__ = ("ambient", "bounding", "effective", "inheritable", "permitted", "unknown")
@@ -217,6 +218,11 @@ class Sets:
     def keep(self) -> None:
         """Keep the permitted set over the change from root to another user."""
         prctl(PR_SET_KEEPCAPS, 1)
+
+    def lower(self) -> None:
+        """Act with no more than the process will have, while what is permitted stays for a filter to be loaded."""
+        held = capget()[1]
+        capset(self.effective & self.permitted & held, held, 0)
 
     def apply(self) -> None:
         """Set all others. What this process does not hold itself it cannot grant, and leaves out."""

@@ -30,6 +30,7 @@ from rootless.runtime.process import (
     enter_process,
     finish,
     forbid_imports,
+    give_listener,
     preload,
     reset_signals,
 )
@@ -56,6 +57,7 @@ class Execution:
         "identity",
         "bundle",
         "listener",
+        "_early_listener",
         "_channel",
     )
 
@@ -84,6 +86,7 @@ class Execution:
         self.pid = 0
         self.console = -1
         self.listener: seccomp.Listener | None = None
+        self._early_listener = -1
         self._channel: sync.Channel | None = None
 
     def create(self, init: int, pidfd: int) -> None:
@@ -124,6 +127,8 @@ class Execution:
                     self.pid = int(data)
                 elif kind == sync.CONSOLE:
                     self.console = fd
+                elif kind == sync.LISTENER:
+                    self._early_listener = fd  # the process was faster than the one that made it
                 elif kind == sync.FAILED:
                     raise sync.decode_failure(data)
                 else:
@@ -149,10 +154,11 @@ class Execution:
         assert self._channel is not None
         if self.process.get("terminal") and self.console < 0:
             self.take_console()
+        told = (self.spec, self.identity, self.bundle, "running", self.pid)
         try:
-            failure = finish(
-                self._channel, self.spec, self.identity, self.bundle, "running", self.pid
-            )
+            if self._early_listener >= 0:
+                give_listener(self._early_listener, *told)
+            failure = finish(self._channel, *told)
         except SetupError:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)

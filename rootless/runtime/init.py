@@ -38,6 +38,7 @@ from rootless.runtime.process import (
     check_program,
     enter_process,
     forbid_imports,
+    make_cwd,
     reset_signals,
 )
 
@@ -168,6 +169,7 @@ class Init:
         if self.plan.in_root is not None:
             self.stage = "process"
             self.plan.in_root(self.process)
+        make_cwd(self.process.get("cwd") or "/")
         user = self.process.get("user") or {}
         for duty in self.duties.values():
             self.stage = "mount"

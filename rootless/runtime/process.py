@@ -158,9 +158,7 @@ def enter_process(
         from rootless.runtime import priority
 
         priority.set_scheduling(process)
-    # Only a container's first process has it made: `exec` elsewhere is a mistake.
-    is_first = plan.root is not None
-    enter_cwd(process.get("cwd") or "/", uid, gid, before_ids=True, make=is_first)
+    enter_cwd(process.get("cwd") or "/", uid, gid, before_ids=True)
     groups = None if plan.keep_groups else user.get("additionalGids")
     if plan.keyring:
         try:
@@ -174,18 +172,14 @@ def enter_process(
     set_ids(uid, gid, groups)
     os.umask(user["umask"] if user.get("umask") is not None else 0o022)
     personality_of(process, plan)  # before a filter that may forbid it
-    if plan.filter is not None and not no_new_privs:
-        # Without no_new_privs a filter needs CAP_SYS_ADMIN: before the capabilities go (seccomp(2)).
-        permitted = prctl.capget()[1]
-        prctl.capset(permitted, permitted, 0)
-        load_filter(plan, channel)
-    sets.apply()
+    sets.lower()
     if no_new_privs:
         prctl.prctl(prctl.PR_SET_NO_NEW_PRIVS, 1)
     enter_cwd(process.get("cwd") or "/", uid, gid, before_ids=False)
     set_labels(process)
     environment = to_environment(process.get("env") or [])
     program = find_program(process.get("args") or [], environment)
+    refuse_magic(program)
     if plan.die_with_parent:
         prctl.prctl(prctl.PR_SET_PDEATHSIG, signal.SIGKILL)  # the change of ids has cleared it
     if stdio is not None:
@@ -196,6 +190,13 @@ def enter_process(
     fs.close_range(3, flags=4)  # CLOSE_RANGE_CLOEXEC: the channel tells of success by closing
     for fd in plan.preserve_fds:
         os.set_inheritable(fd, True)
+    # Last of all: a filter may forbid what any step above needs, and old ones do forbid newer calls.
+    if plan.filter is not None and not no_new_privs:
+        # Without no_new_privs a filter needs CAP_SYS_ADMIN: before the capabilities go (seccomp(2)).
+        permitted = prctl.capget()[1]
+        prctl.capset(permitted, permitted, 0)
+        load_filter(plan, channel)
+    sets.apply()
     if plan.filter is not None and no_new_privs:
         load_filter(plan, channel)
     execute(program, process["args"], environment)
@@ -268,18 +269,22 @@ def set_ids(uid: int, gid: int, groups: list[int] | None) -> None:
         ) from error
 
 
-def enter_cwd(cwd: str, uid: int, gid: int, *, before_ids: bool, make: bool = False) -> None:
+def make_cwd(cwd: str) -> None:
+    """Make the folder that a container's first process begins in; for `exec` a missing one is a mistake."""
+    try:
+        os.stat(cwd)
+    except FileNotFoundError:
+        root = os.open("/", fs.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.close(folders.make_dirs(root, cwd, 0o755))
+        os.close(root)
+
+
+def enter_cwd(cwd: str, uid: int, gid: int, *, before_ids: bool) -> None:
     """chdir with root's rights first, then with the user's; refuse a folder outside of the root (security case 2)."""
     try:
         os.chdir(cwd)
     except FileNotFoundError:
-        if not make:
-            raise CommandNotFound(f"chdir to {cwd}: no such file or directory") from None
-        root = os.open("/", fs.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        made = folders.make_dirs(root, cwd, 0o755)
-        os.close(root)
-        os.fchdir(made)
-        os.close(made)
+        raise CommandNotFound(f"chdir to {cwd}: no such file or directory") from None
     except PermissionError:
         if before_ids:
             return
@@ -380,6 +385,8 @@ def find_program(args: list[str], environment: dict[bytes, bytes]) -> list[str]:
 def check_program(process: dict[str, Any]) -> None:
     """Raise for a program that is not there, while whoever creates the container still listens."""
     args = process.get("args") or []
+    if not args:
+        return  # a container can be made of it, and says what is missing when it is started (runtime.md, "Start")
     candidates = find_program(args, to_environment(process.get("env") or []))
     denied = False
     for path in candidates:
@@ -407,7 +414,6 @@ def execute(candidates: list[str], args: list[str], environment: dict[bytes, byt
     """execve the first candidate that is there; raises CommandNotFound (127) or CommandNotExecutable (126)."""
     denied: OSError | None = None
     for path in candidates:
-        refuse_magic(path)
         try:
             os.execve(path, args, environment)
         except (FileNotFoundError, NotADirectoryError):
@@ -426,17 +432,21 @@ def execute(candidates: list[str], args: list[str], environment: dict[bytes, byt
     raise missing(args[0], candidates)
 
 
-def refuse_magic(path: str) -> None:
+def refuse_magic(candidates: list[str]) -> None:
     """Refuse to run what one of /proc's magic links names: the engine's own interpreter (security case 1)."""
-    try:
-        fd = fs.openat2(libc.AT_FDCWD, path, fs.O_PATH, 0, fs.RESOLVE_NO_MAGICLINKS)
-    except OSError as error:
-        if error.errno == errno.ELOOP and os.path.exists(path):
-            raise CommandNotExecutable(
-                f"{path}: leads through a link of /proc to a file of the host"
-            ) from None
-        return
-    os.close(fd)
+    for path in candidates:
+        try:
+            fd = fs.openat2(libc.AT_FDCWD, path, fs.O_PATH, 0, fs.RESOLVE_NO_MAGICLINKS)
+        except OSError as error:
+            if error.errno == errno.ELOOP and os.path.exists(path):
+                raise CommandNotExecutable(
+                    f"{path}: leads through a link of /proc to a file of the host"
+                ) from None
+            continue
+        mode = os.fstat(fd).st_mode
+        os.close(fd)
+        if stat.S_ISREG(mode) and mode & 0o111:
+            return  # this one is run
 
 
 def finish(
@@ -445,15 +455,19 @@ def finish(
     """Wait for the execve of a process, whose filter's listener goes to its agent; what went wrong, or nothing."""
     while True:
         kind, data, fd = channel.receive()
-        if kind == sync.LISTENER:
-            from rootless.runtime import hooks
+        if kind != sync.LISTENER:
+            return data if kind == sync.FAILED else b""
+        give_listener(fd, spec, identity, bundle, status, pid)
 
-            state = hooks.state_document(spec, identity, bundle, status, pid)
-            try:
-                from rootless.runtime import seccomp
 
-                seccomp.send_listener(spec["linux"]["seccomp"], fd, pid, state)
-            finally:
-                os.close(fd)
-            continue
-        return data if kind == sync.FAILED else b""
+def give_listener(
+    fd: int, spec: dict[str, Any], identity: str, bundle: str, status: str, pid: int
+) -> None:
+    """Send a filter's listener to the agent that its document names, and close it."""
+    from rootless.runtime import hooks, seccomp
+
+    state = hooks.state_document(spec, identity, bundle, status, pid)
+    try:
+        seccomp.send_listener(spec["linux"]["seccomp"], fd, pid, state)
+    finally:
+        os.close(fd)

@@ -264,6 +264,16 @@ def test_the_working_directory_is_made(oci: Runtime) -> None:
     assert oci.go("sh", "-c", "pwd", change=process(cwd="/tmp/not/there")).out == "/tmp/not/there\n"  # fmt: skip
 
 
+def test_the_working_directory_is_made_before_the_root_is_read_only(oci: Runtime) -> None:
+    def change(spec: dict[str, Any]) -> None:
+        spec["root"]["readonly"] = True
+        spec["process"]["cwd"] = "/not/there"
+
+    bundle = oci.bundle("sh", "-c", "pwd; touch x", change=change, own=True)
+    result = oci("run", "--bundle", str(bundle), "one")
+    assert (result.out, "Read-only file system" in result.err) == ("/not/there\n", True)
+
+
 def test_unknown_capabilities_are_left_out_with_a_warning(oci: Runtime) -> None:
     names = ["CAP_KILL", "CAP_NONESUCH"]
     change = process(capabilities={"bounding": names, "effective": names, "permitted": names})
@@ -631,3 +641,29 @@ def test_seccomp_refuses_a_call(oci: Runtime) -> None:
     result = oci.go("mkdir", "/tmp/x", change=change)
     assert result.code == 1
     assert "No space left on device" in result.err
+
+
+@pytest.mark.parametrize("no_new_privileges", [False, True])
+def test_seccomp_does_not_hinder_what_comes_before_the_program(
+    oci: Runtime, no_new_privileges: bool
+) -> None:
+    names = [
+        "chdir",
+        "close_range",
+        "dup2",
+        "dup3",
+        "fcntl",
+        "getcwd",
+        "openat",
+        "openat2",
+        "setrlimit",
+    ]
+    rule = {"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": 1}
+    filtering = linux(seccomp={"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]})
+
+    def change(spec: dict[str, Any]) -> None:
+        filtering(spec)
+        limit = {"type": "RLIMIT_CORE", "soft": 0, "hard": 0}
+        process(noNewPrivileges=no_new_privileges, cwd="/tmp", rlimits=[limit])(spec)
+
+    assert oci.go("echo", "words", change=change).out == "words\n"

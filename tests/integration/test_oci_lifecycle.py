@@ -43,6 +43,17 @@ def test_a_life_from_create_to_delete(oci: Runtime) -> None:
     assert oci("state", "one").code == 1
 
 
+def test_without_a_process_it_is_start_that_fails(oci: Runtime) -> None:
+    bundle = oci.bundle(change=lambda spec: spec.pop("process"))
+    oci.quiet("create", "--bundle", str(bundle), "one")
+    assert oci.state("one")["status"] == "created"
+    result = oci("start", "one")
+    assert (result.code, "no command is given" in result.err) == (1, True)
+    oci.wait_for("one", "stopped")
+    assert oci("delete", "one").code == 0
+    assert "process.args: is missing" in oci("run", "--bundle", str(bundle), "two").err
+
+
 def test_run_gives_the_programs_own_status_and_streams(oci: Runtime) -> None:
     result = oci.go("sh", "-c", "cat; echo words >&2; exit 7", input="what is given\n")
     assert (result.code, result.out, result.err) == (7, "what is given\n", "words\n")
