@@ -49,14 +49,7 @@ def _adopt(
     if staging is None:
         return
     try:
-        reader, rebuilding = layer.rebuild(helper)
-        try:
-            staging.start(reader, stream=True)
-        finally:
-            os.close(reader)
-        result = staging.finish()
-        rebuilding.wait()
-        staging.commit(result)
+        staging.commit(_unpack_rebuilt(layer, staging, helper))
     except PermissionError as error:
         staging.abort()
         raise RootlessError(
@@ -205,6 +198,11 @@ def _from_files(
     # Files of ids that are gone can still be read where their mode lets everybody.
     if not store.layers.is_rebuildable(layer.chain):
         return None
+    return _unpack_rebuilt(layer, staging, helper)
+
+
+def _unpack_rebuilt(layer: LayerSource, staging: Staging, helper: Helper) -> dict[str, Any]:
+    """Unpack the archive that another job makes again out of a layer's files."""
     reader, rebuilding = layer.rebuild(helper)
     try:
         staging.start(reader, stream=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from abc import ABC, abstractmethod
 
 from rootless.errors import RootlessError, Usage
 from rootless.files import write_atomic
@@ -46,7 +47,7 @@ def suited(options: PushOptions, target: Folder, transport: str) -> PushOptions:
     return found
 
 
-class Folder:
+class Folder(ABC):
     """What pushing needs of a registry, with files. Repositories are not told apart."""
 
     #: No registry's: nothing can be mounted from another repository.
@@ -56,8 +57,9 @@ class Folder:
     def __init__(self, path: str) -> None:
         self.path = path
 
+    @abstractmethod
     def blob_path(self, digest: str) -> str:
-        raise NotImplementedError
+        """Where a blob's file is, or would be."""
 
     def has_blob(self, _repository: str, digest: str) -> bool:
         return os.path.exists(self.blob_path(digest))
@@ -109,8 +111,9 @@ class Folder:
             self.publish(digest, data, media_type)
         return digest
 
+    @abstractmethod
     def publish(self, digest: str, data: bytes, media_type: str) -> None:
-        raise NotImplementedError
+        """Say that a manifest which is there is what the folder is about."""
 
 
 class Layout(Folder):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from copy import copy
 
 from rootless.errors import NotFound, RootlessError, Usage
@@ -216,6 +215,7 @@ def _copy_remote(
     """Copy an image from its registry to another, or to another repository of the same."""
     from rootless.image import pull
     from rootless.image.push import send_blob
+    from rootless.image.refetch import fetch_to_file
 
     ref = reference.parse(text)
     at = pull.find_at(ref, session)
@@ -228,29 +228,6 @@ def _copy_remote(
             continue
         if same_host and registry.mount_blob(repository, one.digest, origin):
             continue
-        fd = _fetch_to_file(found.store, at.registry, origin, one)
+        fd = fetch_to_file(found.store, at.registry, origin, one)
         send_blob(registry, repository, one.digest, fd, one.size, "blob", reporter)
     registry.push_manifest(repository, at.digest, at.document.data, at.document.media_type)
-
-
-def _fetch_to_file(store: ImageStore, registry: Registry, repository: str, one: Descriptor) -> int:
-    from rootless.oci.digest import hasher
-
-    store.make()
-    fd = os.open(f"{store.root}/tmp", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
-    try:
-        check = hasher(one.digest)
-        buffer = memoryview(bytearray(1 << 20))
-        with registry.open_blob(repository, one) as stream:
-            while count := stream.readinto(buffer):
-                check.update(buffer[:count])
-                written = 0
-                while written < count:
-                    written += os.write(fd, buffer[written:count])
-        if check.hexdigest() != one.digest.partition(":")[2]:
-            raise RootlessError(f"{repository}: blob {one.digest} arrived damaged")
-        os.lseek(fd, 0, os.SEEK_SET)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd

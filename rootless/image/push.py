@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 from rootless.errors import NotFound, RootlessError, Usage
-from rootless.image import reference, signatures
+from rootless.image import folder, reference, signatures
 from rootless.image.folder import Folder
 from rootless.image.reference import Reference
 from rootless.image.refetch import Refetch
@@ -110,97 +110,93 @@ def push(
 
     An image may have come with several manifests; `name`, by which the user calls it, says which one is meant.
     """
-    digest = _push(store, image, name, destination, options, reporter, session)
+    digest = _Push(store, image, name, options, reporter, session).to(destination)
     store.tell("push", destination.removeprefix("docker://"), image.id)
     return digest
 
 
-def _push(
-    store: ImageStore,
-    image: Image,
-    name: str,
-    destination: str,
-    options: PushOptions,
-    reporter: Reporter,
-    session: Session,
-) -> str:
-    transport, rest = reference.split_transport(destination)
-    if transport in ("", "docker"):
+class _Push:
+    """One image on its way to any transport."""
+
+    def __init__(
+        self,
+        store: ImageStore,
+        image: Image,
+        name: str,
+        options: PushOptions,
+        reporter: Reporter,
+        session: Session,
+    ) -> None:
+        self._store = store
+        self._image = image
+        self._name = name
+        self._options = options
+        self._reporter = reporter
+        self._session = session
+
+    def to(self, destination: str) -> str:
+        transport, rest = reference.split_transport(destination)
+        if transport in ("", "docker"):
+            return self._to_registry(rest, destination)
+        if self._options.sign_by:
+            raise Usage(f"--sign-by: signatures are kept for registries only, not for {transport}:")
+        if transport == "containers-storage":
+            full = reference.parse_normalised(rest).with_default_tag()
+            self._store.tag(self._image, str(full))
+            return self._image.digest
+        if transport == "docker-archive":
+            return self._to_docker_archive(rest, destination)
+        with folder.open_target(transport, rest, destination) as target:
+            options = folder.suited(self._options, target, transport)
+            return self._send(target, "", folder.ANY_TAG, options)
+
+    def _to_registry(self, rest: str, destination: str) -> str:
         ref = reference.parse_normalised(rest).with_default_tag()
         if ref.digest:
             raise Usage(
                 f"{destination}: cannot push to a digest",
                 hint="push to a tag, or to a name without one",
             )
-        registry = session.for_push(ref)
-        manifest = manifest_for(store, image, name)
-        digest = push_image(
-            store, image, manifest, registry, ref.path, ref.tag, options, reporter, session
-        )
+        options = self._options
+        digest = self._send(self._session.for_push(ref), ref.path, ref.tag, options)
         if options.sign_by:
             signature = signatures.sign(ref, digest, options.sign_by, options.passphrase_file)
             signatures.store(ref, digest, signature)
         return digest
-    if options.sign_by:
-        raise Usage(f"--sign-by: signatures are kept for registries only, not for {transport}:")
-    if transport == "containers-storage":
-        full = reference.parse_normalised(rest).with_default_tag()
-        store.tag(image, str(full))
-        return image.digest
-    if transport == "docker-archive":
-        return _save(store, image, rest, destination, options)
-    return _push_to_folder(
-        store, image, name, transport, rest, destination, options, reporter, session
-    )
 
-
-def _push_to_folder(
-    store: ImageStore,
-    image: Image,
-    name: str,
-    transport: str,
-    rest: str,
-    destination: str,
-    options: PushOptions,
-    reporter: Reporter,
-    session: Session,
-) -> str:
-    from rootless.image import folder
-
-    with folder.open_target(transport, rest, destination) as target:
-        options = folder.suited(options, target, transport)
-        manifest = manifest_for(store, image, name)
+    def _send(
+        self, target: Registry | Folder, repository: str, tag: str, options: PushOptions
+    ) -> str:
+        store, image = self._store, self._image
+        manifest = manifest_for(store, image, self._name)
         return push_image(
-            store, image, manifest, target, "", folder.ANY_TAG, options, reporter, session
+            store, image, manifest, target, repository, tag, options, self._reporter, self._session
         )
 
+    def _to_docker_archive(self, rest: str, destination: str) -> str:
+        """Write a docker-archive, whose layers are never packed."""
+        from rootless.image import save
 
-def _save(
-    store: ImageStore, image: Image, rest: str, destination: str, options: PushOptions
-) -> str:
-    """Write a docker-archive, whose layers are never packed."""
-    from rootless.image import save
-
-    if options.compression or options.force_compression:
-        raise Usage("--compression-format: a docker-archive has plain layers")
-    path, _, name = rest.partition(":")
-    if not path:
-        raise Usage(f"{destination}: no path")
-    if name:
-        name = str(reference.parse_normalised(name).with_default_tag())
-    if os.path.exists(path) and os.path.getsize(path):
-        raise RootlessError("docker-archive doesn't support modifying existing images")
-    wanted = [save.Wanted(image, [name] if name else [])]
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-    try:
-        save.save(store, wanted, "docker-archive", save.TarSink(fd))
-    except BaseException:
-        if os.path.isfile(path) and not os.path.islink(path):
-            os.unlink(path)
-        raise
-    finally:
-        os.close(fd)
-    return image.digest
+        if self._options.compression or self._options.force_compression:
+            raise Usage("--compression-format: a docker-archive has plain layers")
+        path, _, name = rest.partition(":")
+        if not path:
+            raise Usage(f"{destination}: no path")
+        if name:
+            name = str(reference.parse_normalised(name).with_default_tag())
+        if os.path.exists(path) and os.path.getsize(path):
+            raise RootlessError("docker-archive doesn't support modifying existing images")
+        wanted = [save.Wanted(self._image, [name] if name else [])]
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        try:
+            save.save(self._store, wanted, "docker-archive", save.TarSink(fd))
+        except BaseException:
+            if os.path.isfile(path) and not os.path.islink(path):
+                os.unlink(path)
+            raise
+        finally:
+            os.close(fd)
+        return self._image.digest
 
 
 def manifest_for(store: ImageStore, image: Image, name: str) -> Manifest:

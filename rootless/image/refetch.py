@@ -73,36 +73,10 @@ class Refetch:
                 plain = endpoint.insecure or (insecure and not endpoint.is_mirror)
                 registry = self._session.registry(host, insecure=plain)
             try:
-                return self._copy(registry, endpoint.reference.path, layer)
+                return fetch_to_file(self._store, registry, endpoint.reference.path, layer)
             except RootlessError as one:
                 error = one
         raise error
-
-    def _copy(self, registry: Registry, repository: str, layer: Descriptor) -> int:
-        self._store.make()
-        folder = f"{self._store.root}/tmp"
-        out = os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
-        try:
-            digest = hasher(layer.digest)
-            buffer = memoryview(bytearray(_BUFFER_BYTES))
-            with registry.open_blob(repository, layer) as stream:
-                while count := stream.readinto(buffer):
-                    digest.update(buffer[:count])
-                    view = buffer[:count]
-                    while view:
-                        view = view[os.write(out, view) :]
-            if digest.hexdigest() != layer.digest.partition(":")[2]:
-                raise RootlessError(
-                    f"{registry.host}/{repository}: blob {layer.digest}: the answer has another digest"
-                )
-            os.lseek(out, 0, os.SEEK_SET)
-        except OSError as error:
-            os.close(out)
-            raise explain_full(error, folder) from error
-        except BaseException:
-            os.close(out)
-            raise
-        return out
 
     def close(self) -> None:
         self._session.close()
@@ -117,3 +91,31 @@ class Refetch:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def fetch_to_file(store: ImageStore, registry: Registry, repository: str, one: Descriptor) -> int:
+    """Return a nameless file with a blob of a registry's, verified."""
+    store.make()
+    folder = f"{store.root}/tmp"
+    out = os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+    try:
+        digest = hasher(one.digest)
+        buffer = memoryview(bytearray(_BUFFER_BYTES))
+        with registry.open_blob(repository, one) as stream:
+            while count := stream.readinto(buffer):
+                digest.update(buffer[:count])
+                view = buffer[:count]
+                while view:
+                    view = view[os.write(out, view) :]
+        if digest.hexdigest() != one.digest.partition(":")[2]:
+            raise RootlessError(
+                f"{registry.host}/{repository}: blob {one.digest}: the answer has another digest"
+            )
+        os.lseek(out, 0, os.SEEK_SET)
+    except OSError as error:
+        os.close(out)
+        raise explain_full(error, folder) from error
+    except BaseException:
+        os.close(out)
+        raise
+    return out
