@@ -39,6 +39,16 @@ def _drop_output() -> None:
     os.dup2(os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC), 1)
 
 
+def _reader_has_left() -> bool:
+    """Whether nobody reads our output any more (poll(2), POLLERR)."""
+    import select
+
+    poll = select.poll()
+    for number in (1, 2):
+        poll.register(number, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
 def _say(text: str) -> None:
     try:
         os.write(2, (text + "\n").encode("utf-8", "surrogateescape"))
@@ -160,7 +170,11 @@ def main(words: list[str] | None = None) -> int:
         status = _run(words)
         _flush()
         return status
-    except BrokenPipeError:
+    except BrokenPipeError as error:
+        if (
+            not _reader_has_left()
+        ):  # then it was another pipe, and an end without a word would be a riddle
+            return _report(error, words)
         # As other Unix tools do it: whoever read our output has seen enough.
         _drop_output()
         return 141

@@ -122,7 +122,10 @@ class Session:
         if self.sig_proxy:
             # The program may begin, and be answered with a signal, before `run` is reached.
             self._catch_signals(_PROXIED)
-        self.link.send(attach.ATTACH, bytes((flags,)), (fds[0], fds[1]))
+        try:
+            self.link.send(attach.ATTACH, bytes((flags,)), (fds[0], fds[1]))
+        except BrokenPipeError:
+            pass  # a start that failed at once: why is still to be read
         for fd in opened:
             os.close(fd)
 
