@@ -341,7 +341,7 @@ class Table:
         write_json(f"{self.run_folder(identity)}/live.json", live)
 
     def clear_live(self, identity: str) -> None:
-        for name in ("live.json", "attach", "stop", "keep", "health.json"):
+        for name in ("live.json", "attach", "stop", "health.json"):
             try:
                 os.unlink(f"{self.run_folder(identity)}/{name}")
             except FileNotFoundError:

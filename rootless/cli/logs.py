@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rootless.cli.table import Invocation
+    from rootless.container.engine import Engine
 
 OPTIONS = (
     Option("color", "bool", "Give each container's lines a colour of their own"),
@@ -41,6 +42,8 @@ OPTIONS = (
     Option("until", "str", "Only lines until a time", metavar="time"),
 )
 
+#: How long a container may take to be there again, for those who follow its log.
+_RESTART_S = 60
 _COLOURS = (37, 31, 33, 34, 35, 36, 32)
 
 
@@ -128,9 +131,25 @@ def main(inv: Invocation) -> int:
         for at, lines in _merged(sources, inv.number("tail")):
             printers[at].print(lines)
     if inv.flag("follow"):
-        for at, lines in follow(sources):
+        for at, lines in follow(sources, lambda status: _next_run(engine, status)):
             printers[at].print(lines)
     return 0
+
+
+def _next_run(engine: Engine, status: Status) -> Status | None:
+    """The run that `restart` begins after one that has ended."""
+    import time
+
+    from rootless.container.lifecycle import Restarting
+
+    restarting = Restarting(engine, status.id)
+    deadline = time.monotonic() + _RESTART_S
+    while restarting and time.monotonic() < deadline:
+        time.sleep(0.02)
+    try:
+        return status_of(engine, status.id)
+    except NotFound:
+        return None
 
 
 def _moment(inv: Invocation, name: str, *, future: bool) -> int | None:

@@ -36,7 +36,7 @@ def main(inv: Invocation) -> int:
     from rootless.container.attach import Session
     from rootless.container.engine import open_engine
     from rootless.container.events import container_event
-    from rootless.container.lifecycle import stop
+    from rootless.container.lifecycle import Restarting, stop
     from rootless.container.roots import renew
     from rootless.container.status import all_statuses
     from rootless.container.supervise import start
@@ -54,11 +54,12 @@ def main(inv: Invocation) -> int:
 
     def act(text: str, identity: str) -> str:
         container_event(engine, engine.containers.read(identity), "restart")
-        if stop(engine, identity, timeout, keep=True):
-            renew(engine, identity)
-        link = start(engine, identity)
-        if link is not None:
-            Session(link, stdin=False, tty=False, sig_proxy=False).wait_running()
+        with Restarting(engine, identity):
+            if stop(engine, identity, timeout):
+                renew(engine, identity)
+            link = start(engine, identity)
+            if link is not None:
+                Session(link, stdin=False, tty=False, sig_proxy=False).wait_running()
         return text
 
     return each(chosen, missing, act)

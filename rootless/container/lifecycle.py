@@ -23,7 +23,8 @@ from rootless.container.status import (
     status_of,
 )
 from rootless.errors import InvalidState, NotFound
-from rootless.linux.process import open_pidfd
+from rootless.files import read_bytes, write_atomic
+from rootless.linux.process import is_alive, open_pidfd, start_time
 from rootless.linux.sched import pidfd_send_signal
 from rootless.state import process_of
 
@@ -78,7 +79,7 @@ def kill(engine: Engine, identity: str, number: int) -> None:
             f"can only kill running containers. {identity} is in state {shown(status)}: container state improper"
         )
     if number == _SIGKILL:
-        _tell_monitor(engine, identity, "stop")
+        _mark_stopped(engine, identity)
     try:
         send_signal(status, number)
     except ProcessLookupError:
@@ -93,26 +94,53 @@ def shown(status: Status) -> str:
     return {CREATED: "configured", INITIALIZED: "created"}.get(status.word, status.word)
 
 
-def _tell_monitor(engine: Engine, identity: str, *words: str) -> None:
-    """`stop`: the end which comes is wanted, so that no restart policy answers it; `keep`: nor does `--rm`."""
-    for word in words:
+def _mark_stopped(engine: Engine, identity: str) -> None:
+    """Tell the monitor that the end which comes is wanted, so that no restart policy answers it."""
+    try:
+        fd = os.open(
+            f"{engine.containers.run_folder(identity)}/stop",
+            os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC,
+            0o600,
+        )
+    except FileNotFoundError:
+        return
+    os.close(fd)
+
+
+class Restarting:
+    """While a container is stopped only to be started again: `--rm` does not answer its end, and who follows its log
+    waits for more. True as long as the process that began it lives and has not come to its end."""
+
+    __slots__ = ("_path",)
+
+    def __init__(self, engine: Engine, identity: str) -> None:
+        self._path = f"{engine.containers.run_folder(identity)}/restarting"
+
+    def __enter__(self) -> None:
+        me = os.getpid()
         try:
-            fd = os.open(
-                f"{engine.containers.run_folder(identity)}/{word}",
-                os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC,
-                0o600,
-            )
+            write_atomic(self._path, f"{me} {start_time(me)}".encode())
         except FileNotFoundError:
-            return
-        os.close(fd)
+            pass  # it does not run
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            os.unlink(self._path)
+        except FileNotFoundError:
+            pass
+
+    def __bool__(self) -> bool:
+        try:
+            pid, started = map(int, read_bytes(self._path).split())
+            return is_alive(pid, started)
+        except (OSError, ValueError):
+            return False
 
 
-def stop(
-    engine: Engine, identity: str, timeout_s: float | None = None, *, keep: bool = False
-) -> bool:
+def stop(engine: Engine, identity: str, timeout_s: float | None = None) -> bool:
     """Ask a container to end, and make it end after the time-out; False where it did not run.
 
-    Returns when its monitor has recorded the end (and removed it, with `--rm` and without `keep`).
+    Returns when its monitor has recorded the end (and removed it, with `--rm`).
     """
     status = status_of(engine, identity)
     if status.has_ended:
@@ -120,7 +148,7 @@ def stop(
             with engine.containers.lock(identity):
                 settle(engine, identity)
         return False
-    _tell_monitor(engine, identity, *(("keep", "stop") if keep else ("stop",)))
+    _mark_stopped(engine, identity)
     events.container_event(engine, status.record, "stop")  # before `died`, which the monitor tells
     if timeout_s is None:
         timeout_s = float(status.record["stop_timeout"])

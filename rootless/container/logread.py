@@ -16,7 +16,7 @@ from rootless.state import process_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rootless.container.status import Status
 
@@ -201,8 +201,10 @@ def read_all(log: Log, span: Span, tail: int) -> Iterator[list[bytes]]:
             return
 
 
-def follow(sources: list[tuple[Log, Span, Status]]) -> Iterator[tuple[int, list[bytes]]]:
-    """(which source, lines) as they come, until every container has ended."""
+def follow(
+    sources: list[tuple[Log, Span, Status]], next_run: Callable[[Status], Status | None]
+) -> Iterator[tuple[int, list[bytes]]]:
+    """(which source, lines) as they come, until every container has ended; `next_run` says what follows an end."""
     from rootless.linux import inotify
 
     notices = inotify.inotify_init1()
@@ -228,7 +230,12 @@ def follow(sources: list[tuple[Log, Span, Status]]) -> Iterator[tuple[int, list[
             for fd in [fd for fd in ready if fd in watched]:
                 poll.unregister(fd)
                 os.close(fd)
-                yield from _news(sources, watched.pop(fd))
+                at = watched.pop(fd)
+                yield from _news(sources, at)
+                again = next_run(sources[at][2])
+                if again is not None and (pidfd := _monitor(again)) >= 0:
+                    watched[pidfd] = at
+                    poll.register(pidfd, select.POLLIN)
             for fd, at in list(watched.items()):
                 log, span, _ = sources[at]
                 yield from _news(sources, at)

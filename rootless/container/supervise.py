@@ -106,7 +106,6 @@ def _fork_monitor(
     if record.get("health"):
         from rootless.container import healthcheck  # noqa: F401  # loaded once, not by each check's child
     ours, theirs = Link.pair()
-    gc.collect(0)
     gc.freeze()  # what is there now is never garbage, and collecting it in the monitor would copy its pages
     pid = os.fork()
     if pid == 0:
@@ -114,7 +113,8 @@ def _fork_monitor(
             ours.close()
             os.close(lock_fd)
             if service is not None and os.fork():
-                os._exit(0)  # systemd's own child it shall be, whose end is waited for at every stop
+                # systemd's own child it shall be, whose end is waited for at every stop.
+                os._exit(0)
             supervisor = Supervisor(
                 engine, record, preparation, theirs, attached=attached, init_only=init_only
             )
@@ -574,9 +574,8 @@ class Supervisor:
                 return True
         if self.service is not None:
             self.service.close()
-        is_kept = os.path.exists(f"{self.run_folder}/keep")  # `restart` starts it again
         table.clear_live(self.identity)
-        if self.options.rm and not is_kept:
+        if self.options.rm and not self._restarts_by_command():
             self._remove()
         else:
             events.container_event(self.engine, self.record, "cleanup")
@@ -607,6 +606,11 @@ class Supervisor:
         if policy == "on-failure":
             return code != 0 and (tries <= 0 or self.restarts < tries)
         return True
+
+    def _restarts_by_command(self) -> bool:
+        from rootless.container.lifecycle import Restarting
+
+        return bool(Restarting(self.engine, self.identity))
 
     def _remove(self) -> None:
         from rootless.container.lifecycle import delete

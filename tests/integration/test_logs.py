@@ -84,6 +84,20 @@ def test_follow_outlives_the_removal(rootless: Engine) -> None:
     follower.stdout.close()
 
 
+def test_follow_across_a_restart(rootless: Engine) -> None:
+    script = "echo begun; exec sleep 1000"
+    rootless.ok("run", "-d", "--name", "web", "--network", "none", "host", "sh", "-c", script)
+    reader = rootless.popen("logs", "-f", "web", stdout=subprocess.PIPE)
+    assert reader.stdout is not None
+    assert reader.stdout.readline() == b"begun\n"
+    rootless.ok("restart", "-t", "0", "web")
+    assert reader.stdout.readline() == b"begun\n"
+    rootless.ok("kill", "web")
+    assert reader.stdout.read() == b""
+    assert reader.wait(timeout=30) == 0
+    reader.stdout.close()
+
+
 def test_rotation_loses_nothing_that_is_kept(rootless: Engine) -> None:
     rootless(
         "run",

@@ -36,6 +36,45 @@ def test_shell_with_job_control(rootless: Engine) -> None:
         assert terminal.is_restored()
 
 
+def test_suspended_job_goes_on(rootless: Engine) -> None:
+    with Terminal(rootless.popen, "run", "--rm", "-it", "--name", "jobs", *SHELL) as terminal:
+        terminal.until("> ")
+        terminal.type("sleep 998\n")
+        while "sleep 998" not in rootless.ok("top", "jobs"):
+            pass
+        terminal.type(
+            "\x1a"
+        )  # Ctrl-Z stops the foreground job, and neither the shell nor the command
+        terminal.until("Stopped")
+        terminal.until("> ")
+        terminal.type("fg\n")
+        terminal.until("sleep 998")
+        terminal.type("\x03")
+        terminal.until("^C")
+        terminal.type("echo $((6 * 7)); exit 5\n")
+        terminal.until("42")
+        assert terminal.wait() == 5
+        assert terminal.is_restored()
+
+
+def test_two_clients_of_one_terminal(rootless: Engine) -> None:
+    rootless.ok("run", "-dit", "--name", "shared", *SHELL)
+    with (
+        Terminal(rootless.popen, "attach", "shared") as one,
+        Terminal(rootless.popen, "attach", "shared") as two,
+    ):
+        for terminal in (one, two):
+            terminal.until_raw()
+        one.type("echo $((6 * 7))\n")
+        for terminal in (one, two):
+            terminal.until("42")
+        two.type("\x10\x11")
+        assert two.wait() == 0
+        one.type("exit 7\n")
+        assert one.wait() == 7
+        assert one.is_restored() and two.is_restored()
+
+
 def test_resize(rootless: Engine) -> None:
     with Terminal(rootless.popen, "run", "--rm", "-it", *SHELL) as terminal:
         terminal.until("> ")
@@ -45,6 +84,13 @@ def test_resize(rootless: Engine) -> None:
         terminal.until("50 132")
         terminal.type("exit\n")
         assert terminal.wait() == 0
+    rootless.ok("run", "-d", "--name", "box", "--network", "none", "host", "sleep", "1000")
+    with Terminal(rootless.popen, "exec", "-it", "box", "bash", "--norc") as terminal:
+        terminal.until_raw()
+        terminal.resize(51, 133)
+        terminal.process.send_signal(signal.SIGWINCH)
+        terminal.type("while [ $(stty size | tr -d ' ') != 51133 ]; do sleep 0.1; done; exit 9\n")
+        assert terminal.wait() == 9
 
 
 def test_detach_and_attach(rootless: Engine) -> None:
@@ -85,6 +131,15 @@ def test_exec_terminal_and_detach(rootless: Engine) -> None:
         terminal.type("\x10\x11")
         assert terminal.wait() == 0
     assert "sleep 998" in rootless.ok("exec", "box", "ps", "ax")
+    with Terminal(
+        rootless.popen, "exec", "-it", "--detach-keys", "ctrl-a", "box", "cat"
+    ) as terminal:
+        terminal.until_raw()
+        terminal.type("\x10\x11typed\n")  # these are a program's own now
+        terminal.until("typed")
+        terminal.type("\x01")
+        assert terminal.wait() == 0
+        assert terminal.is_restored()
 
 
 def test_terminal_is_restored_after_a_kill(rootless: Engine) -> None:
