@@ -13,6 +13,8 @@ import gc
 import posix
 import sys
 
+from rootless.precompiled import Precompiled
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,6 +70,13 @@ def seal() -> None:
         sealed.enter(sys.argv[1:])
 
 
+def find_compiled() -> Precompiled:
+    """Look for modules first where the compiled code of all that commands load is in one file."""
+    finder = Precompiled(__spec__.cached or "", __file__)
+    sys.meta_path.insert(0, finder)
+    return finder
+
+
 def main(name: str = "rootless") -> NoReturn:
     """Run the command in sys.argv, of `rootless` or of `rootless-oci`, and exit with its code."""
     sys.argv[0] = name
@@ -75,6 +84,7 @@ def main(name: str = "rootless") -> NoReturn:
         sys.meta_path.append(LateSite)
     seal()
     give_back_variables()
+    precompiled = find_compiled()
 
     # Seldom, not never: the monitor lives on, and so may `logs --follow`.
     gc.set_threshold(50_000)
@@ -85,6 +95,7 @@ def main(name: str = "rootless") -> NoReturn:
         from rootless.__main__ import main as command
 
     status = command()
+    precompiled.keep()
     if "threading" in sys.modules or "atexit" in sys.modules:
         sys.exit(status)
     for stream in (sys.stdout, sys.stderr):

@@ -25,7 +25,7 @@ from _pickle import Pickler, PicklingError, Unpickler
 
 from rootless.container import idle
 from rootless.runtime.monitor import Client
-from rootless.start import LOADER_VARIABLES, LateSite, give_back_variables
+from rootless.start import LOADER_VARIABLES, LateSite, find_compiled, give_back_variables
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def sleep(supervisor: Supervisor, settle_s: float) -> None:
 def wake(idler: Idler, engine: bytes) -> Supervisor:
     """The supervisor again, with all that it needs, in the loop that runs."""
     gc.set_threshold(50_000)
+    find_compiled()
     if sys.flags.no_site:
         sys.meta_path.append(LateSite)
     give_back_variables()

@@ -60,9 +60,12 @@ def read_in_root(path: str) -> bytes:
 def preparer(options: CreateOptions) -> Callable[[dict[str, Any]], None]:
     """The function that init calls in the root with the process document; what it needs of the host is read now."""
     from rootless.container.spec import extra_groups_of
-    from rootless.container.userns import keep_ids
 
-    kept = keep_ids(options, os.geteuid(), os.getegid()) if options.userns else None
+    kept = None
+    if options.userns:
+        from rootless.container.userns import keep_ids
+
+        kept = keep_ids(options, os.geteuid(), os.getegid())
     groups = extra_groups_of(options, kept)
     login = _login_name() if kept is not None else ""
     added = [host_user(name) for name in options.hostuser]
