@@ -15,6 +15,7 @@ from rootless.errors import Conflict, RootlessError, SetupError
 from rootless.files import Lock, make_private_dir
 from rootless.linux import sockets as socket
 from rootless.linux.idmap import IdMap, read_map
+from slirp.host import uplink4, uplink6
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -318,7 +319,11 @@ class Session(Line):
         except SetupError as error:
             self.ask({"op": "outside", "error": error.message})
             raise
-        self.ask({"op": "outside", "dns": self._driver["dns"]}, [helper.pidfd, helper.lifeline])
+        offline = uplink4() is None and uplink6() is None
+        self.ask(
+            {"op": "outside", "dns": self._driver["dns"], "offline": offline},
+            [helper.pidfd, helper.lifeline],
+        )
         self._given.append(helper.pid)
         helper.close()
 

@@ -105,7 +105,7 @@ class Link:
         """`names`: the host name and the container's name."""
         own: list[tuple[str, Sequence[str]]] = [(address, names) for address, _ in self.addresses]
         if not own and self.plan.own_netns:
-            own = [("127.0.1.1", names)]
+            own = [("127.0.0.1", names)]
         return resolv.hosts(base, added=added, own=own, host_address=self.host_address)
 
     def close(self) -> None:
@@ -360,7 +360,7 @@ def for_start(
         names = [options.hostname or record["id"][:12], record["name"]]
         text = link.hosts(base_hosts(base, from_image), names, options.add_host)
         files["/etc/hosts"] = write_in_place(folder, "hosts", text)
-    if options.dns != ["none"]:
+    if options.dns != ["none"] and wanted.mode != "none":
         text = link.resolv_conf(options.dns, options.dns_search, options.dns_option)
         files["/etc/resolv.conf"] = write_in_place(folder, "resolv.conf", text)
     return link, files

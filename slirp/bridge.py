@@ -372,6 +372,7 @@ class Router:
         else:
             self.outside.take(fds[0], fds[1])
             self.topology.upstream = request["dns"]
+            self.names.offline(bool(request.get("offline")))
             self.poll.register(self.outside.pidfd, select.POLLIN)
         waiting, self.outside.waiting = self.outside.waiting, []
         for client in waiting:

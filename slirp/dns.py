@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _TTL_S = 0  # a name may move to another address with the next start
 _UPSTREAM_TIMEOUT_S = 5.0
+_OFFLINE_TIMEOUT_S = 0.2
 _MAX_PENDING = 1024
 _A, _AAAA, _PTR, _ANY = 1, 28, 12, 255
 _NXDOMAIN, _SERVFAIL, _REFUSED = 3, 2, 5
@@ -105,11 +106,11 @@ def answer(question: bytes, networks: list[Names]) -> bytes | None:
     return bytes(reply.pack())
 
 
-def failure(question: bytes) -> bytes:
-    """SERVFAIL for a question, made without parsing more than its header."""
+def failure(question: bytes, code: int = _SERVFAIL) -> bytes:
+    """SERVFAIL, or another code, for a question, made without parsing more than its header."""
     if len(question) < 12:
         return b""
-    flags = 0x8080 | int.from_bytes(question[2:4], "big") & 0x7900 | _SERVFAIL
+    flags = 0x8080 | int.from_bytes(question[2:4], "big") & 0x7900 | code
     return question[:2] + flags.to_bytes(2, "big") + question[4:6] + bytes(6) + question[12:]
 
 
@@ -129,17 +130,16 @@ def reverse_address(name: str) -> str:
 class Asker:
     """Where an answer goes back to."""
 
-    __slots__ = ("send", "ident", "deadline", "question", "servers", "sequence")
+    __slots__ = ("send", "ident", "deadline", "question", "servers")
 
     def __init__(
-        self, send: Callable[[bytes], None], question: bytes, servers: list[str], now: float
+        self, send: Callable[[bytes], None], question: bytes, servers: list[str], deadline: float
     ) -> None:
         self.send = send
         self.ident = question[:2]
         self.question = question
         self.servers = servers
-        self.deadline = now + _UPSTREAM_TIMEOUT_S
-        self.sequence = 0
+        self.deadline = deadline
 
 
 class Upstream:
@@ -148,10 +148,17 @@ class Upstream:
     The operating system's choice of a port, and an id of our own, keep a forged answer from matching.
     """
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("is_offline", "_waiting")
 
     def __init__(self) -> None:
+        # The host had no way out when it was looked at: whoever does not answer at once never will, and a name that
+        # nobody knows does not exist. Until an answer comes, for networks come back.
+        self.is_offline = False
         self._waiting: dict[int, tuple[_socket.socket, bytes, Asker]] = {}
+
+    def deadline(self) -> float:
+        """Until when an answer to a question of now is waited for."""
+        return now() + (_OFFLINE_TIMEOUT_S if self.is_offline else _UPSTREAM_TIMEOUT_S)
 
     def ask(self, asker: Asker) -> int:
         """Send to the first server that can be reached; the descriptor to watch, or -1 where there is none."""
@@ -193,6 +200,7 @@ class Upstream:
         self.forget(fd)
         if not data:
             return self.ask(asker)
+        self.is_offline = False
         asker.send(asker.ident + data[2:])
         return -1
 
@@ -205,7 +213,7 @@ class Upstream:
         for fd in late:
             asker = self._waiting[fd][2]
             self.forget(fd)
-            asker.send(failure(asker.question))
+            asker.send(failure(asker.question, _NXDOMAIN if self.is_offline else _SERVFAIL))
         return late
 
     def next_deadline(self) -> float | None:

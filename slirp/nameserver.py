@@ -50,6 +50,10 @@ class NameServer:
         for fd in self._upstream.expire(dns.now()):
             self._unregister(fd)
 
+    def offline(self, is_offline: bool) -> None:
+        """Whether the host had a way out when ours was made."""
+        self._upstream.is_offline = is_offline
+
     def _unregister(self, fd: int) -> None:
         try:
             self._poll.unregister(fd)
@@ -104,7 +108,9 @@ class NameServer:
                 send(data)
                 continue
             servers = [server for network in networks for server in network.upstream]
-            watch = self._upstream.ask(dns.Asker(send, question, servers, dns.now()))
+            watch = self._upstream.ask(
+                dns.Asker(send, question, servers, self._upstream.deadline())
+            )
             if watch >= 0:
                 self._poll.register(watch, select.POLLIN)
 

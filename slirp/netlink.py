@@ -134,6 +134,8 @@ class Netlink:
     # --- links ---
 
     def add_bridge(self, name: str, mtu: int, *, vlan: bool = False) -> None:
+        """With an address of its own: by itself it takes the lowest one of its ports, another with each that comes or
+        goes, and whoever has learnt the one before talks to nobody for seconds."""
         data = b""
         if vlan:
             data = _nested(
@@ -142,6 +144,7 @@ class Netlink:
                 attribute(_IFLA_BR_VLAN_DEFAULT_PVID, struct.pack("=H", 0)),
             )
         body = _link(0) + _text(_IFLA_IFNAME, name) + _number(_IFLA_MTU, mtu)
+        body += attribute(_IFLA_ADDRESS, bytes.fromhex(random_mac().replace(":", "")))
         body += _nested(_IFLA_LINKINFO, _text(_IFLA_INFO_KIND, "bridge"), data)
         self._talk(_RTM_NEWLINK, _F_CREATE | _F_EXCL, body)
 
@@ -293,3 +296,9 @@ def _route(
     if metric:
         body += _number(_RTA_PRIORITY, metric)
     return body
+
+
+def random_mac() -> str:
+    octets = bytearray(os.urandom(6))
+    octets[0] = octets[0] & 0xFE | 0x02  # locally administered, of one station
+    return octets.hex(":")

@@ -240,6 +240,8 @@ def _remedy(reason: str) -> str:
     except OSError as error:
         why = os.strerror(error.errno or 0).lower()
         return f"/dev/net/tun cannot be opened ({why}): ask for `modprobe tun` and mode 0666, or run with --network host or none"
+    if "unrecognized option" in reason or "invalid option" in reason:
+        return "its options are in the manual page of the installed version"
     if "No external routable interface" in reason or "routable" in reason:
         return "this host has no network of its own yet: run with --network none, or wait for it"
     return "`rootless doctor` tries it and says more; --network host and none work without"
@@ -248,7 +250,9 @@ def _remedy(reason: str) -> str:
 def _clean(words: bytes) -> str:
     """A helper's words as one line."""
     lines = [_plain(line.strip()) for line in words.decode(errors="replace").splitlines()]
-    return "; ".join(line for line in lines if line and "to syslog" not in line)
+    # Whoever gave a wrong option gets all 130 of them.
+    usage = next((at for at, line in enumerate(lines) if line.startswith("Usage:")), len(lines))
+    return "; ".join(line for line in lines[: usage or None] if line and "to syslog" not in line)
 
 
 def _plain(line: str) -> str:

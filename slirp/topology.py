@@ -5,11 +5,10 @@ Networks are their definitions as Podman writes them; endpoints are opaque names
 
 from __future__ import annotations
 
-import os
-
 from rootless.errors import Conflict, RootlessError
 from slirp import dns, firewall
 from slirp.ipam import Subnet, allocate
+from slirp.netlink import random_mac
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -240,9 +239,3 @@ class Topology:
                 for name in (*endpoint.names, *member.aliases):
                     names.add(name, address)
         return names
-
-
-def random_mac() -> str:
-    octets = bytearray(os.urandom(6))
-    octets[0] = octets[0] & 0xFE | 0x02  # locally administered, of one station
-    return octets.hex(":")

@@ -84,6 +84,9 @@ class Wiring:
         try:
             # No autoconfiguration: its addresses are the ones we give.
             set_sysctl("ipv6/conf/default/accept_ra", "0")
+            # Who has talked to the one before with these addresses is told of the new card at once.
+            set_sysctl("ipv4/conf/default/arp_notify", "1")
+            set_sysctl("ipv6/conf/default/ndisc_notify", "1")
             inside = Netlink()
             loopback = inside.link("lo")
             if loopback is not None and not loopback.is_up:

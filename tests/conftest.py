@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import host, images
+from tests.support import debian13, host, images
 from tests.support.engine import Engine
 
 
@@ -42,13 +42,7 @@ def pytest_report_header() -> str:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in item.iter_markers("needs"):
         for feature in marker.args:
-            if host.has(feature):
-                continue
-            if host.excused(feature):
-                pytest.skip(f"this host lacks: {feature}")
-            pytest.fail(
-                f"this host lacks: {feature} (ROOTLESS_TEST_REQUIRE_ALL is set)", pytrace=False
-            )
+            host.require(feature)
 
 
 @pytest.fixture(scope="session")
@@ -80,13 +74,39 @@ def fresh() -> Iterator[Engine]:
     assert leaks == []
 
 
+@pytest.fixture
+def net(rootless: Engine) -> Iterator[Engine]:
+    """The command; the networks of a test go with it."""
+    yield rootless
+    rootless.clear()
+    rootless("network", "prune", "-f")
+
+
+_ON_DEBIAN_13 = 'VERSION_ID="13"' in Path("/etc/os-release").read_text()
+
+
+@pytest.fixture(params=["installed"] if _ON_DEBIAN_13 else ["installed", "debian13"])
+def version(request: pytest.FixtureRequest, net: Engine, tmp_path: Path) -> Iterator[str]:
+    """Which pasta and slirp4netns: this system's, or Debian 13's."""
+    if request.param == "debian13":
+        try:
+            folder = debian13.helpers()
+        except debian13.Unavailable as reason:
+            if not host.excused("internet"):
+                raise
+            pytest.skip(str(reason))
+        settings = tmp_path / "helpers.conf"
+        settings.write_text(f'[engine]\nhelper_binaries_dir = ["{folder}"]\n')
+        net.env["CONTAINERS_CONF_OVERRIDE"] = str(settings)
+    yield str(request.param)
+    net.clear()
+    net.env.pop("CONTAINERS_CONF_OVERRIDE", None)
+
+
 @pytest.fixture(scope="session")
 def busybox_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A docker-archive of localhost/busybox:latest."""
-    if not host.has("busybox"):
-        pytest.skip("this host lacks: busybox") if host.excused("busybox") else pytest.fail(
-            "this host lacks: busybox"
-        )
+    host.require("busybox")
     return images.busybox_archive(tmp_path_factory.mktemp("images") / "busybox.tar")
 
 

@@ -17,6 +17,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 # Programs of other engines and tools: a feature each, by their own name.
 PROGRAMS = (
     "aardvark-dns",
@@ -151,6 +153,10 @@ def _setuid_newuidmap() -> bool:
     )
 
 
+def _vlan_filtering() -> bool:
+    return _runs("unshare", "-Urn", program("ip") or "ip", "link", "add", "b", "type", "bridge", "vlan_filtering", "1")  # fmt: skip
+
+
 def _internet() -> bool:
     return False  # by decision: no test leaves the machine
 
@@ -170,6 +176,7 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "systemd": _user_manager,
     "tun": _tun,
     "userns": _userns,
+    "vlan-filtering": _vlan_filtering,
 }
 
 
@@ -187,6 +194,15 @@ def excused(feature: str) -> bool:
     if os.environ.get("ROOTLESS_TEST_REQUIRE_ALL") != "1":
         return True
     return feature in os.environ.get("ROOTLESS_TEST_WITHOUT", "").replace(",", " ").split()
+
+
+def require(feature: str) -> None:
+    """Skip the test that asks where the feature is missing; fail it where everything is required."""
+    if has(feature):
+        return
+    if excused(feature):
+        pytest.skip(f"this host lacks: {feature}")
+    pytest.fail(f"this host lacks: {feature} (ROOTLESS_TEST_REQUIRE_ALL is set)", pytrace=False)
 
 
 def subordinate_range() -> tuple[int, int]:

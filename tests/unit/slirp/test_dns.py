@@ -68,8 +68,25 @@ def test_case_44_internal_network_has_no_upstream() -> None:
     upstream = dns.Upstream()
     answers: list[bytes] = []
     question = bytes(dnslib.DNSRecord.question("secret.example.org").pack())
-    assert upstream.ask(dns.Asker(answers.append, question, [], dns.now())) == -1
+    assert upstream.ask(dns.Asker(answers.append, question, [], upstream.deadline())) == -1
     assert dnslib.DNSRecord.parse(answers[0]).header.rcode == 2
+
+
+@pytest.mark.parametrize(("is_offline", "patience_s", "code"), [(True, 0.2, 3), (False, 5.0, 2)])
+def test_host_without_a_way_out(is_offline: bool, patience_s: float, code: int) -> None:
+    """A question is given up at once where nobody can answer, and the name unknown in the place of unanswered."""
+    upstream = dns.Upstream()
+    upstream.is_offline = is_offline
+    answers: list[bytes] = []
+    question = bytes(dnslib.DNSRecord.question("example.org").pack())
+    begin = dns.now()
+    asker = dns.Asker(answers.append, question, ["127.0.0.9"], upstream.deadline())
+    assert begin + patience_s <= asker.deadline <= dns.now() + patience_s
+    assert upstream.ask(asker) >= 0
+    assert upstream.expire(asker.deadline - 0.01) == []
+    assert len(upstream.expire(asker.deadline)) == 1
+    header = dnslib.DNSRecord.parse(answers[0]).header
+    assert (header.rcode, header.id) == (code, int.from_bytes(question[:2], "big"))
 
 
 def test_garbage_is_refused() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from rootless.errors import Conflict, RootlessError
-from slirp.topology import Endpoint, Topology, random_mac
+from slirp.netlink import random_mac
+from slirp.topology import Endpoint, Topology
 
 Document = dict[str, Any]
 
