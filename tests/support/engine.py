@@ -242,13 +242,17 @@ class Engine:
         if (self.data / "volumes").is_dir() and any((self.data / "volumes").iterdir()):
             self("volume", "rm", "--all", "--force")
 
-    def close(self) -> None:
-        """End every process of this engine and remove its folders, whoever owns them."""
+    def kill(self) -> None:
+        """Kill every process of this engine; some end with another."""
         for pid in self.processes():
             try:
                 os.kill(pid, 9)
             except OSError:
                 pass
+
+    def close(self) -> None:
+        """End every process of this engine and remove its folders, whoever owns them."""
+        self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
         if self.folder.exists() and host.has("subids"):
             # Files of subordinate ids are ours to remove as root of a namespace that maps them.
