@@ -8,6 +8,7 @@ import time
 
 from rootless.files import read_json
 from rootless.oci.digest import is_digest
+from rootless.storage.parallel import run_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from rootless.image.store import Image, ImageStore
     from rootless.storage.unpack import Helper
 
+# Layers that are removed at once: most of it is waiting for the file system.
+_REMOVERS = 4
 _UNFINISHED_S = 60
 # For so long a broken fetch can be gone on with.
 _PARTIAL_S = 24 * 3600
@@ -64,9 +67,10 @@ def collect(
         for digest in list(store.blobs.all()):
             if digest not in blobs:
                 freed += store.blobs.remove(digest)
-        for chain in list(store.layers.all()):
-            if chain not in chains:
-                store.layers.remove(chain, get_helper())
+        unused = [chain for chain in store.layers.all() if chain not in chains]
+        if unused:
+            worker = get_helper()
+            run_all(unused, lambda chain: store.layers.remove(chain, worker), _REMOVERS)
         store.layers.sweep(get_helper)
         store.blobs.sweep(0 if partial else _PARTIAL_S)
         _sweep_unfinished(store)

@@ -115,13 +115,14 @@ def test_output_is_podmans(rootless: Engine, server: DockerRegistry, busybox_arc
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize("kind", ["v2s2", "oci"])
-@pytest.mark.parametrize("packing", ["gzip", "zstd", "none"])
+@pytest.mark.parametrize(
+    ("kind", "packing"),
+    # docker's schema 2 has no zstd layers
+    [("v2s2", "gzip"), ("v2s2", "none"), ("oci", "gzip"), ("oci", "zstd"), ("oci", "none")],
+)
 def test_what_skopeo_pushed(
     rootless: Engine, server: DockerRegistry, busybox_archive: Path, kind: str, packing: str
 ) -> None:
-    if (kind, packing) == ("v2s2", "zstd"):
-        pytest.skip("docker's schema 2 has no zstd layers")
     options = [f"--format={kind}"]
     options += ["--dest-decompress"] if packing == "none" else [f"--dest-compress-format={packing}"]
     tag = f"{kind}-{packing}"
