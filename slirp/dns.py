@@ -4,9 +4,9 @@ The wire format is dnslib's work: what containers send is hostile. It is importe
 start of a container waits for. A network without a way out never passes anything on (security case 44).
 
 aardvark-dns would not do in its place. Asked for an outside name where there is no way out, 1.4.0 (Debian 12) gives no
-answer at all (measured: 20 seconds), and it asks the host's servers for members of internal networks too. It makes itself
-a daemon of init's that outlives whatever started it. The router, which has to be there for addresses and rules, answers
-with the memory that it has; aardvark-dns takes 2 MB besides.
+answer at all (measured: 20 seconds). It makes itself a daemon of init's, in a session of its own, which outlives whatever
+started it. The router, which has to be there for addresses and rules, answers with the memory that it has; aardvark-dns
+takes 2 MB besides.
 """
 
 from __future__ import annotations
