@@ -72,7 +72,7 @@ CASES: list[tuple[str, tuple[str, ...], str]] = [
     ("", sh("echo > /proc/sysrq-trigger 2>/dev/null; echo $?"), "2"),
     ("--security-opt proc-opts=hidepid=2", sh("grep -c ' /proc proc rw,nosuid,nodev,noexec,relatime,hidepid' /proc/self/mounts"), "1"),
     ("-v /tmp:/y:ro", sh("touch /y/x 2>&1 | grep -c Read-only"), "1"),
-    ("-v /tmp:/y:rshared", sh("grep -c ' /tmp /y rw,.* shared:' /proc/self/mountinfo"), "1"),
+    ("-v /tmp:/y:rshared", sh("grep -c ' /y rw,.* shared:' /proc/self/mountinfo"), "1"),
     ("-v /etc/passwd:/y:ro", sh("test -f /y && echo file"), "file"),
     ("--mount type=ramfs,dst=/q", sh("grep -c ' /q ramfs rw,nosuid,nodev' /proc/self/mounts"), "1"),
     ("--mount type=devpts,dst=/dp", sh("grep -c ' /dp devpts' /proc/self/mounts"), "1"),

@@ -162,8 +162,7 @@ def test_reboot(fresh: Engine) -> None:
     """The run-time folder is gone and every process with it: containers are there, ended, and start again."""
     fresh.ok("run", "--detach", "--name", "a", "--network", "none", "host", "sleep", "1000")
     fresh.ok("create", "--name", "b", "--network", "none", "host", "true")
-    for pid in fresh.processes():
-        os.kill(pid, signal.SIGKILL)
+    fresh.kill()
     settled(fresh)
     shutil.rmtree(fresh.run)
     states = {

@@ -78,8 +78,7 @@ def test_case_52_exec_and_cp_after_a_reboot(
     assert refused.code != 0, refused
     assert "running" in refused.err
     assert fresh.ok("ps", "--all", "--format", "{{.State}}") != "running"
-    for pid in fresh.processes():
-        os.kill(pid, 9)
+    fresh.kill()
 
 
 @pytest.mark.needs("subids")

@@ -144,7 +144,7 @@ def test_default_profile_against_podmans(
     stricter = {"keyctl", "add_key", "request_key", "perf_event_open", "quotactl_fd"}
     newer = {
         "futex_wait", "futex_waitv", "futex_wake", "futex_requeue", "set_mempolicy_home_node", "mseal", "cachestat",
-        "map_shadow_stack", "fchmodat2",
+        "map_shadow_stack", "fchmodat2", "uretprobe",
     }  # fmt: skip
     forbidden_by_both = {"userfaultfd", "vm86", "swapcontext", "readdir"}
     assert changed <= stricter | newer | forbidden_by_both
