@@ -16,7 +16,9 @@ from pathlib import Path
 
 from tests.vm.image import cache_folder
 
-_PACKAGES = "passt slirp4netns libslirp0 libseccomp2 libglib2.0-0t64 libpcre2-8-0 libc6".split()
+_PACKAGES = (
+    "passt slirp4netns libslirp0 libseccomp2 libglib2.0-0t64 libpcre2-8-0 libatomic1 libc6".split()
+)
 _KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _TIMEOUT_S = 120
 _APT = """\
@@ -42,7 +44,7 @@ def helpers() -> Path:
         raise Unavailable("no apt-get with Debian's keys")
     base = cache_folder()
     base.mkdir(parents=True, exist_ok=True)
-    folder = base / "debian13-helpers"
+    folder = base / "debian13-helpers-2"  # another list of packages, another name
     with open(base / "debian13-helpers.lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
