@@ -44,6 +44,7 @@ def test_prune_asks(rootless: Engine) -> None:
 
 
 def test_prune(rootless: Engine) -> None:
+    rootless.ok("image", "prune", "--force")  # what other tests have left without a name
     rootless.ok("create", "--name", "spa", "--network", "none", "-l", "keep=1", "host", "true")
     rootless.ok(
         "run",
