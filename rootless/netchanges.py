@@ -33,9 +33,7 @@ def _joined(engine: Engine, record: dict[str, Any]) -> dict[str, Any]:
             f'"{mode}" is not supported: invalid network mode',
             hint="only a container made with --network bridge or a network's name can change networks",
         )
-    default = netrecords.default_name(engine.config)
-    wanted = options.get("networks") or {"default": {}}
-    return {default if name == "default" else name: given for name, given in wanted.items()}
+    return netrecords.of_container(engine.config, {**options, "network": mode})
 
 
 def connect(engine: Engine, identity: str, network: dict[str, Any], given: dict[str, Any]) -> None:

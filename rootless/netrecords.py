@@ -445,3 +445,12 @@ def host_subnets() -> list[Subnet]:
     except (OSError, IndexError, ValueError):
         pass
     return found
+
+
+def of_container(config: Config | None, options: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The networks that a container's options name, with what it wants of each; the default one by its name."""
+    if options.get("network") != "bridge":
+        return {}
+    default = default_name(config)
+    wanted = options.get("networks") or {"default": {}}
+    return {default if name == "default" else name: given for name, given in wanted.items()}

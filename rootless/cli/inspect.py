@@ -181,7 +181,7 @@ def _volume(engine: Engine, name: str) -> Any:
 
 def _network(engine: Engine, name: str) -> Any:
     from rootless import netrecords
-    from rootless.cli.network import document, with_containers
+    from rootless.cli.network_list import document, with_containers
 
     try:
         network = netrecords.read(engine.paths, engine.config, name)

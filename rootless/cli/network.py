@@ -1,14 +1,14 @@
-"""`rootless network`: user-defined networks."""
+"""`rootless network`: user-defined networks; `ls` and `inspect` are in network_list.py."""
 
 from __future__ import annotations
 
-from rootless.cli.options import FORCE_PROMPT, LATEST, all_option, filter_option, format_option
+from rootless.cli.network_list import filters, open_, read, used_by
+from rootless.cli.options import FORCE_PROMPT, LATEST, all_option
 from rootless.cli.table import Command, Option
 from rootless.errors import Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
     from typing import Any
 
     from rootless.cli.table import Invocation
@@ -40,14 +40,6 @@ CREATE_OPTIONS = (
     ),
     Option("subnet", "list", "Subnet in CIDR notation", metavar="cidr"),
 )
-LS_OPTIONS = (
-    filter_option("Only networks that fit, as in name=web"),
-    Option("format", "str", "Print as JSON or with a Go template", metavar="template"),
-    Option("no-trunc", "bool", "Print whole ids"),
-    Option("noheading", "bool", "Leave out the headings", short="n"),
-    Option("quiet", "bool", "Print the names only", short="q"),
-)
-INSPECT_OPTIONS = (format_option(),)
 RM_OPTIONS = (
     Option("force", "bool", "Remove containers that use it as well", short="f"),
     Option(
@@ -72,25 +64,13 @@ UPDATE_OPTIONS = (
 )
 
 
-def _engine(inv: Invocation) -> Engine:
-    from rootless.container.engine import open_engine
-
-    return open_engine(inv.globals)
-
-
-def _read(engine: Engine, name: str) -> Network:
-    from rootless import netrecords
-
-    return netrecords.read(engine.paths, engine.config, name)
-
-
 def create(inv: Invocation) -> int:
     from rootless import netrecords
     from rootless.cli.output import line
     from rootless.container.env import parse_labels
     from rootless.container.events import emit
 
-    engine = _engine(inv)
+    engine = open_(inv)
     wish = netrecords.Wish(inv.args[0] if inv.args else "")
     wish.driver = inv.text("driver")
     wish.subnets = inv.words("subnet")
@@ -118,212 +98,12 @@ def create(inv: Invocation) -> int:
     return 0
 
 
-# ls
-
-
-def _filters(
-    engine: Engine, words: Iterable[str], *, prune: bool = False
-) -> Callable[[Network], bool]:
-    from rootless.cli.record_filters import combined, until_ns
-
-    def test_of(key: str, value: str) -> Callable[[Network], bool]:
-        if key == "until":
-            limit = until_ns(value) / 1e9
-            return lambda network: _created(network) < limit
-        if key in ("since", "after") and not prune:
-            since = _created(_read(engine, value))
-            return lambda network: _created(network) >= since
-        if prune:
-            raise Usage(f'"{key}" is an invalid network filter')
-        return _ls_filter(engine, key, value)
-
-    return combined(words, lambda network: network.get("labels") or {}, test_of)
-
-
-def _ls_filter(engine: Engine, key: str, value: str) -> Callable[[Network], bool]:
-    from rootless.cli.record_filters import matching, yes_or_no
-
-    if key in ("name", "id"):
-        fits = matching(value if key == "name" else f"^{value}")
-        return lambda network: fits(network[key])
-    if key == "driver":
-        return lambda network: bool(network["driver"] == value)
-    if key == "dangling":
-        wanted = yes_or_no(value, f'invalid dangling filter value "{value}"')
-        used = _used(engine)
-        return lambda network: (network["name"] not in used) == wanted
-    raise Usage(f'invalid filter "{key}"')
-
-
-def _created(network: Network) -> float:
-    from datetime import datetime
-
-    text = network["created"]
-    if not text:
-        return 0.0
-    return datetime.fromisoformat(text[:26].rstrip("Z") + "+00:00").timestamp()
-
-
-def networks_of(engine: Engine, options: dict[str, Any]) -> dict[str, Any]:
-    """The networks that a container's record names, the default one by its name."""
-    from rootless import netrecords
-
-    if options.get("network") != "bridge":
-        return {}
-    default = netrecords.default_name(engine.config)
-    wanted = options.get("networks") or {"default": {}}
-    return {default if name == "default" else name: given for name, given in wanted.items()}
-
-
-def _used(engine: Engine) -> dict[str, list[str]]:
-    """Which containers have a network in their record, by the network's name."""
-    from rootless.container.status import all_statuses
-
-    found: dict[str, list[str]] = {}
-    for status in all_statuses(engine):
-        for name in networks_of(engine, status.record["options"]):
-            found.setdefault(name, []).append(status.id)
-    return found
-
-
-_FIELDS = {
-    "Name": "name",
-    "ID": "id",
-    "Driver": "driver",
-    "NetworkInterface": "network_interface",
-    "Created": "created",
-    "Subnets": "subnets",
-    "Routes": "routes",
-    "IPv6Enabled": "ipv6_enabled",
-    "Internal": "internal",
-    "DNSEnabled": "dns_enabled",
-    "NetworkDNSServers": "network_dns_servers",
-    "Labels": "labels",
-    "Options": "options",
-    "IPAMOptions": "ipam_options",
-}
-
-
-def shown(network: Network) -> dict[str, Any]:
-    """The fields that templates know."""
-    empty: dict[str, Any] = {"labels": {}, "options": {}, "routes": [], "network_dns_servers": []}
-    return {title: network.get(key, empty.get(key)) for title, key in _FIELDS.items()}
-
-
-def ls(inv: Invocation) -> int:
-    from rootless import netrecords
-    from rootless.cli import output
-
-    form = inv.text("format")
-    if inv.flag("quiet") and inv.given("format"):
-        raise Usage("quiet and format flags cannot be used together")
-    engine = _engine(inv)
-    fits = _filters(engine, inv.words("filter"))
-    found = [network for network in netrecords.every(engine.paths, engine.config) if fits(network)]
-    if inv.flag("quiet"):
-        output.write("".join(f"{network['name']}\n" for network in found))
-        return 0
-    width = None if inv.flag("no-trunc") else 12
-    if not inv.given("format"):
-        rows = [(network["id"][:width], network["name"], network["driver"]) for network in found]
-        if not inv.flag("noheading"):
-            rows.insert(0, ("NETWORK ID", "NAME", "DRIVER"))
-        output.write(output.table(rows))
-        return 0
-    if form == "json":
-        output.line(output.to_json([document(network) for network in found], 2))
-        return 0
-    from rootless.cli.template import Struct, parse_user
-
-    as_table = form.startswith("table ")
-    template = parse_user("network ls", form.removeprefix("table ").lstrip() if as_table else form)
-    data = []
-    for network in found:
-        fields = shown(network)
-        fields["ID"] = fields["ID"][:width]
-        fields["Labels"] = ",".join(f"{key}={value}" for key, value in fields["Labels"].items())
-        data.append(Struct(fields))
-    text = "".join(template.render(one) for one in data)
-    if as_table:
-        lines = [row.split("\t") for row in text.splitlines()]
-        if not inv.flag("noheading"):
-            head = {title: title.upper() for title in _FIELDS}
-            head["ID"] = "NETWORK ID"
-            lines.insert(0, template.render(Struct(head)).rstrip("\n").split("\t"))
-        text = output.table(lines)
-    output.write(text)
-    return 0
-
-
-def document(network: Network) -> Network:
-    """As Podman prints it: what is empty is left out, `containers` apart."""
-    order = (
-        "name", "id", "driver", "network_interface", "created", "subnets", "routes", "ipv6_enabled", "internal",
-        "dns_enabled", "network_dns_servers", "labels", "options", "ipam_options", "containers",
-    )  # fmt: skip
-    return {key: network[key] for key in order if key in network}
-
-
-# inspect and exists
-
-
-def with_containers(engine: Engine, network: Network) -> Network:
-    """A definition with the running containers on it and their addresses."""
-    from rootless.container.status import all_statuses
-
-    containers: dict[str, Any] = {}
-    for status in all_statuses(engine):
-        live = status.live if status.is_running else None
-        member = (((live or {}).get("network") or {}).get("networks") or {}).get(network["name"])
-        if not member:
-            continue
-        gateways = {":" in gateway: gateway for gateway in member.get("gateways") or ()}
-        subnets = [
-            {"ipnet": f"{address}/{prefix}", "gateway": gateways.get(":" in address, "")}
-            for address, prefix in member["addresses"]
-        ]
-        containers[status.id] = {
-            "name": status.name,
-            "interfaces": {member["interface"]: {"subnets": subnets, "mac_address": member["mac"]}},
-        }
-    return {**network, "containers": containers}
-
-
-def inspect(inv: Invocation) -> int:
-    from rootless.cli import output
-    from rootless.errors import RootlessError
-
-    engine = _engine(inv)
-    found: list[Network] = []
-    failed: RootlessError | None = None
-    for name in inv.args:
-        try:
-            found.append(with_containers(engine, _read(engine, name)))
-        except RootlessError as error:
-            if failed is not None:
-                output.report(failed)
-            failed = RootlessError(f"network {name}: {error.message}", exit_code=1)
-    form = inv.text("format")
-    if form in ("", "json"):
-        output.line(output.to_json([document(one) for one in found], 5))
-    else:
-        from rootless.cli.template import Struct, parse_user
-
-        template = parse_user("network inspect", form)
-        for network in found:
-            fields = {**shown(network), "Containers": network["containers"]}
-            output.write(template.render(Struct(fields)))
-    if failed is not None:
-        raise failed
-    return 0
-
-
 def exists(inv: Invocation) -> int:
     from rootless.errors import NotFound
 
-    engine = _engine(inv)
+    engine = open_(inv)
     try:
-        _read(engine, inv.args[0])
+        read(engine, inv.args[0])
     except NotFound:
         return 1
     return 0
@@ -339,7 +119,7 @@ def rm(inv: Invocation) -> int:
     from rootless.container.lifecycle import remove
     from rootless.errors import Conflict, NotFound
 
-    engine = _engine(inv)
+    engine = open_(inv)
     force = inv.flag("force")
     if inv.given("time") and not force:
         raise Usage("--force option must be specified to use the --time option")
@@ -347,7 +127,7 @@ def rm(inv: Invocation) -> int:
 
     def act(text: str, _: str) -> str | None:
         try:
-            network = _read(engine, text)
+            network = read(engine, text)
         except NotFound as error:
             if force:
                 return text
@@ -355,7 +135,7 @@ def rm(inv: Invocation) -> int:
             raise
         if network["name"] == netrecords.default_name(engine.config):
             raise Conflict(f"default network {network['name']} cannot be removed")
-        for identity in _used(engine).get(network["name"], ()):
+        for identity in used_by(engine).get(network["name"], ()):
             if not force:
                 raise Conflict(
                     f'"{network["name"]}" has associated containers with it. '
@@ -377,8 +157,8 @@ def prune(inv: Invocation) -> int:
     from rootless.cli.output import line
     from rootless.cli.prompt import agreed
 
-    engine = _engine(inv)
-    _filters(engine, inv.words("filter"), prune=True)
+    engine = open_(inv)
+    filters(engine, inv.words("filter"), prune=True)
     warning = "This will remove all networks not used by at least one container."
     if not inv.flag("force") and not agreed(warning):
         return 0
@@ -393,9 +173,9 @@ def prune_networks(engine: Engine, words: list[str]) -> list[str]:
     from rootless.container.events import emit
     from rootless.errors import Conflict, NotFound
 
-    fits = _filters(engine, words, prune=True)
+    fits = filters(engine, words, prune=True)
     removed = []
-    used = _used(engine)
+    used = used_by(engine)
     for network in netrecords.every(engine.paths, engine.config):
         if network["name"] in used or not fits(network):
             continue
@@ -417,8 +197,8 @@ def connect(inv: Invocation) -> int:
     from rootless import netchanges
     from rootless.container.events import emit
 
-    engine = _engine(inv)
-    network = _read(engine, inv.args[0])
+    engine = open_(inv)
+    network = read(engine, inv.args[0])
     given: dict[str, str] = {}
     if inv.words("alias"):
         given["alias"] = ",".join(inv.words("alias"))
@@ -436,9 +216,9 @@ def disconnect(inv: Invocation) -> int:
     from rootless.container.events import emit
     from rootless.errors import NotFound
 
-    engine = _engine(inv)
+    engine = open_(inv)
     try:
-        network = _read(engine, inv.args[0])
+        network = read(engine, inv.args[0])
         identity = engine.containers.lookup(inv.args[1])
         netchanges.disconnect(engine, identity, network["name"])
     except NotFound:
@@ -463,7 +243,7 @@ def reload(inv: Invocation) -> int:
     from rootless.cli.selection import select
     from rootless.container.status import status_of
 
-    engine = _engine(inv)
+    engine = open_(inv)
     chosen, missing = select(engine, inv, wanted=lambda status: status.is_running)
 
     def act(_: str, identity: str) -> str:
@@ -479,12 +259,12 @@ def update(inv: Invocation) -> int:
     from rootless.errors import Conflict
     from rootless.files import Lock
 
-    engine = _engine(inv)
+    engine = open_(inv)
     add, drop = inv.words("dns-add"), inv.words("dns-drop")
     if not (add or drop):
         raise Usage("no update was specified: give --dns-add or --dns-drop")
     netrecords.check_servers([*add, *drop])
-    network = _read(engine, inv.args[0])
+    network = read(engine, inv.args[0])
     if network["name"] == netrecords.default_name(engine.config):
         raise Conflict(f"default network {network['name']} cannot be changed")
     if not network["dns_enabled"]:
@@ -492,7 +272,7 @@ def update(inv: Invocation) -> int:
             f"cannot set network DNS servers for network {network['name']}: its DNS is disabled"
         )
     with Lock(f"{engine.paths.networks}/.lock"):
-        network = _read(engine, inv.args[0])
+        network = read(engine, inv.args[0])
         servers = [
             server for server in network.get("network_dns_servers") or () if server not in drop
         ]
@@ -513,16 +293,6 @@ CREATE = Command(
     args=(0, 1),
     description="Makes a network and prints its name.",
     examples=("network create backend", "network create --subnet 10.77.0.0/24 --internal private"),
-)
-LS = Command("[options]", ls, LS_OPTIONS, description="Lists networks.")
-INSPECT = Command(
-    "[options] NETWORK [NETWORK...]",
-    inspect,
-    INSPECT_OPTIONS,
-    args=(1, None),
-    description="Shows all about networks.",
-    examples=("network inspect podman",),
-    complete="networks",
 )
 EXISTS = Command(
     "NETWORK",
