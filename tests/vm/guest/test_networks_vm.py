@@ -19,7 +19,7 @@ def test_vlan_and_a_published_port(rootless: Command) -> None:
     try:
         serve = "echo hello > /tmp/index.html; cd /tmp; exec python3 -Im http.server 7000"
         rootless.ok(
-            "run", "-d", "--name", "web", "--network", "vlan", "-p", "17000:7000", "host", "sh", "-c", serve
+            "run", "-d", "--name", "tagged", "--network", "vlan", "-p", "17000:7000", "host", "sh", "-c", serve
         )  # fmt: skip
         curl = Command("curl", "-sS", "--max-time", "20", "http://127.0.0.1:17000/index.html")
         until(lambda: curl().stdout == "hello\n", "the published port answers")
@@ -29,7 +29,9 @@ def test_vlan_and_a_published_port(rootless: Command) -> None:
         ports = [line.split() for line in lines[1:] if line.strip()]
         assert sorted(words[0][:4] for words in ports) == ["brvl", "veth"]
         assert {tuple(words[1:]) for words in ports} == {("42", "PVID", "Egress", "Untagged")}
-        fetch = "import urllib.request as u; print(u.urlopen('http://web:7000/index.html').read())"
+        fetch = (
+            "import urllib.request as u; print(u.urlopen('http://tagged:7000/index.html').read())"
+        )
         run = ("run", "--rm", "--network", "vlan", "host", "python3", "-Ic", fetch)
         assert rootless.ok(*run) == "b'hello\\n'"
     finally:
