@@ -69,6 +69,10 @@ def main(inv: Invocation) -> int:
         )
     session = Exec(engine, chosen[0][1], options)
     if not (options.tty or options.detach):
+        if inv.given("detach-keys"):
+            from rootless.container.attach import parse_detach_keys
+
+            parse_detach_keys(inv.text("detach-keys"))  # of use on a terminal only, but to be right
         return session.run()
     return _through_monitor(session, inv)
 

@@ -12,8 +12,15 @@ from __future__ import annotations
 import os
 
 from rootless.container import env as environment
-from rootless.container.mounts import check_options, destination
+from rootless.container.mounts import destination
 from rootless.container.quantities import parse_signal
+from rootless.container.spec_mounts import (
+    INIT_PATH,
+    hidden_paths,
+    make_mounts,
+    root_propagation,
+)
+from rootless.container.spec_resources import resources
 from rootless.container.sysctls import parse_sysctl, sysctl_namespace
 from rootless.errors import RootlessError, Usage
 
@@ -33,30 +40,7 @@ if TYPE_CHECKING:
 OCI_VERSION = "1.2.0"
 _UNLIMITED = 18446744073709551615
 _SIGTERM, _SIGRTMIN_3 = 15, 37
-INIT_PATH = "/run/podman-init"
 
-# Podman's lists, for the same containers to see the same.
-MASKED_PATHS = (
-    "/proc/acpi",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-    "/sys/fs/selinux",
-)
-READONLY_PATHS = (
-    "/proc/asound",
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-)
 _SYSTEMD_COMMANDS = (
     "/sbin/init",
     "/usr/sbin/init",
@@ -238,7 +222,7 @@ def make_spec(options: CreateOptions, config: ImageConfig, host: HostFacts) -> d
     namespaces = _namespaces(options, host)
     new = {entry["type"] for entry in namespaces if "path" not in entry}
     process = _process(options, config, host, systemd=systemd)
-    mounts = _mounts(options, host, new, systemd=systemd)
+    mounts = make_mounts(options, host, new, systemd=systemd)
     linux: dict[str, Any] = {"namespaces": namespaces}
     if "user" in new:
         linux["uidMappings"] = _mappings(host.uids)
@@ -251,12 +235,12 @@ def make_spec(options: CreateOptions, config: ImageConfig, host: HostFacts) -> d
         linux["resources"] = limits
     if host.cgroups_path and options.cgroups != "disabled":
         linux["cgroupsPath"] = host.cgroups_path
-    masked, readonly = _hidden(options, new)
+    masked, readonly = hidden_paths(options, new)
     if masked:
         linux["maskedPaths"] = masked
     if readonly:
         linux["readonlyPaths"] = readonly
-    propagation = _propagation(mounts)
+    propagation = root_propagation(mounts)
     if propagation:
         linux["rootfsPropagation"] = propagation
     if options.personality:
@@ -484,376 +468,6 @@ def _sysctl(options: CreateOptions, host: HostFacts, new: set[str]) -> dict[str,
             raise Usage(f"sysctl {name}={value}: the container has no {kind} namespace of its own")
         values[name] = value
     return values
-
-
-# mounts
-
-
-def _mounts(
-    options: CreateOptions, host: HostFacts, new: set[str], *, systemd: bool
-) -> list[OciMount]:
-    found: dict[str, OciMount] = {}
-
-    def add(place: str, kind: str, source: str, *words: str) -> None:
-        found[place] = {
-            "destination": place,
-            "type": kind,
-            "source": source,
-            "options": list(words),
-        }
-
-    read_write = "rw" if options.privileged else "ro"
-    if "pid" in new or options.pid != "host":
-        add("/proc", "proc", "proc", "nosuid", "noexec", "nodev", *options.proc_options)
-    else:
-        # The host's pid namespace is not ours: a new proc of it cannot be mounted.
-        add("/proc", "bind", "/proc", "rbind", "rw", "rprivate", "nosuid", "noexec", "nodev")
-    add("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k")
-    # A sysfs shows its network namespace's devices and can be mounted by that one's owner only.
-    own_sys = "network" in new
-    cgroup_rw = (
-        "rw"
-        if (options.privileged or systemd or _is_unmasked("/sys/fs/cgroup", options.unmask))
-        and "cgroup" in new
-        and host.cgroup_version == 2
-        else "ro"
-    )
-    if own_sys:
-        private = ("rprivate",) if options.privileged else ()
-        add("/sys", "sysfs", "sysfs", *private, "nosuid", "noexec", "nodev", read_write)
-    else:
-        add("/sys", "bind", "/sys", "rprivate", "nosuid", "noexec", "nodev", read_write, "rbind")
-    gid5 = any(inside <= 5 < inside + size for inside, _, size in host.gids)
-    terminal = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
-    add("/dev/pts", "devpts", "devpts", *terminal, *(["gid=5"] if gid5 else []))
-    if options.ipc == "host" and not host.has_mqueue:
-        pass
-    elif options.ipc == "host":
-        add("/dev/mqueue", "bind", "/dev/mqueue", "bind", "nosuid", "noexec", "nodev")
-    else:
-        add("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev")
-    _add_shm(found, options, host)
-    if options.cgroups != "disabled" or "cgroup" in new:
-        add(
-            "/sys/fs/cgroup",
-            "cgroup",
-            "cgroup",
-            *("rprivate", "nosuid", "noexec", "nodev", "relatime"),
-            cgroup_rw,
-        )
-    for entry in host.image_mounts:
-        found[entry["destination"]] = dict(entry)
-    guard = ("ro", "nosuid", "noexec", "nodev") if options.read_only else ()
-    for place, source in host.files.items():
-        add(place, "bind", source, "bind", "rprivate", *guard)
-        if place.startswith("/etc/"):
-            for root in options.chrootdirs:
-                add(root.rstrip("/") + place, "bind", source, "bind", "rprivate", *guard)
-    if options.tz:
-        source = host.localtime if options.tz == "local" else f"/usr/share/zoneinfo/{options.tz}"
-        add("/etc/localtime", "bind", source, "bind", "ro", "rprivate")
-    if options.init and host.init_path:
-        add(INIT_PATH, "bind", host.init_path, "bind", "ro", "private")
-    if options.read_only and options.read_only_tmpfs:
-        for place in ("/run", "/tmp", "/var/tmp"):
-            add(place, "tmpfs", "tmpfs", "rw", "rprivate", "nosuid", "nodev", "tmpcopyup")
-    if systemd:
-        size = [f"size={options.shm_size_systemd}"] if options.shm_size_systemd is not None else []
-        for place in ("/run", "/run/lock", "/tmp", "/var/log/journal"):
-            words = size if place.startswith("/run") else []
-            add(place, "tmpfs", "tmpfs", "rw", "rprivate", "nosuid", "nodev", "tmpcopyup", *words)
-    for device in options.devices:
-        add(device["path"], "bind", device["source"], "slave", "nosuid", "noexec", "rw", "rbind")
-    if options.privileged:
-        for path in host.devices:
-            if path not in found:
-                add(path, "bind", path, "slave", "nosuid", "noexec", "rw", "rbind")
-    overlays = 0
-    for mount in host.mounts:
-        entry, overlays = _user_mount(mount, host, overlays)
-        found[entry["destination"]] = entry
-    # A mount must not hide one that was made before it below.
-    return sorted(found.values(), key=lambda entry: _depth(entry["destination"]))
-
-
-def _depth(path: str) -> int:
-    return path.count("/") if path != "/" else 0
-
-
-def _add_shm(found: dict[str, OciMount], options: CreateOptions, host: HostFacts) -> None:
-    if options.ipc == "none":
-        return
-    place = "/dev/shm"
-    guard = ["nosuid", "noexec", "nodev"]
-    entry: dict[str, Any]
-    if options.ipc == "host":
-        entry = {"type": "bind", "source": place, "options": ["bind", "rprivate", *guard]}
-    elif host.shm_fd >= 0:
-        entry = {
-            "type": "bind",
-            "source": place,
-            "options": ["bind", "rprivate", *guard],
-            "rootless": {"detached": host.shm_fd},
-        }
-    else:
-        words = [*guard, "mode=1777"]
-        if options.shm_size:
-            words.append(f"size={options.shm_size}")
-        if options.read_only and not options.read_only_tmpfs:
-            words.append("ro")
-        entry = {"type": "tmpfs", "source": "shm", "options": words}
-    found[place] = {"destination": place, **entry}
-
-
-def overlay_folders(mounts: Sequence[Mount], scratch: str) -> list[tuple[Mount, str]]:
-    """The overlays among the mounts that write to folders of the container's own, `upper` and `work` in the one named.
-
-    They have to be there before `make_spec`'s document is used.
-    """
-    folders = []
-    number = 0
-    for mount in mounts:
-        if _is_overlay(mount):
-            if not any(o.startswith("upperdir=") for o in mount["options"]):
-                folders.append((mount, f"{scratch}/overlay/{number}"))
-            number += 1
-    return folders
-
-
-def _is_overlay(mount: Mount) -> bool:
-    return (
-        mount["type"] == "overlay"
-        or (mount["type"] == "volume" and "O" in mount["options"])
-        or (mount["type"] == "image" and "rw" in mount["options"])
-    )
-
-
-def _user_mount(mount: Mount, host: HostFacts, overlays: int) -> tuple[OciMount, int]:
-    """One mount of the user's or the image's, and how many overlays there are by now."""
-    kind, words, place = mount["type"], mount["options"], mount["destination"]
-    extra: dict[str, Any] = {}
-    if kind in ("tmpfs", "ramfs", "devpts"):
-        entry: OciMount = {
-            "destination": place,
-            "type": kind,
-            "source": kind,
-            "options": list(words) if kind == "devpts" else _memory_options(words, kind),
-        }
-    elif _is_overlay(mount):
-        lowers = _image_layers(mount, host) if kind == "image" else [_path(mount)]
-        entry = _overlay(place, lowers, words, f"{host.scratch}/overlay/{overlays}")
-        overlays += 1
-    elif kind == "image":
-        lowers = _image_layers(mount, host)
-        if len(lowers) == 1:
-            entry = {
-                "destination": place,
-                "type": "bind",
-                "source": lowers[0],
-                "options": ["rbind", "ro", "rprivate", "nosuid", "nodev"],
-            }
-        else:
-            # Without an upper folder an overlay is read-only.
-            entry = {
-                "destination": place,
-                "type": "overlay",
-                "source": "overlay",
-                "options": ["ro", "nosuid", "nodev", "userxattr", _lowerdir(lowers)],
-            }
-    else:
-        entry = {
-            "destination": place,
-            "type": "bind",
-            "source": _path(mount),
-            "options": _bind_options(words, is_volume=kind == "volume"),
-        }
-        if "first_use" in mount:
-            extra["firstUse"] = mount["first_use"]
-            extra["copyUp"] = "nocopy" not in words
-    if "U" in words:
-        extra["chown"] = True
-    if mount.get("subpath"):
-        extra["subpath"] = mount["subpath"]
-    if extra:
-        entry["rootless"] = extra
-    return entry, overlays
-
-
-def _path(mount: Mount) -> str:
-    path = mount.get("path") or (mount["source"] if mount["type"] != "volume" else "")
-    if not path:
-        raise RootlessError(f"volume {mount['source']} at {mount['destination']}: not resolved")
-    return path
-
-
-def _image_layers(mount: Mount, host: HostFacts) -> list[str]:
-    layers = host.image_layers.get(mount["source"])
-    if not layers:
-        raise RootlessError(
-            f'creating image volume "{mount["source"]}":"{mount["destination"]}": '
-            f"{mount['source']}: image not known"
-        )
-    return layers
-
-
-def _lowerdir(lowers: Sequence[str]) -> str:
-    # overlayfs: a colon separates, a backslash keeps it.
-    return "lowerdir=" + ":".join(low.replace("\\", "\\\\").replace(":", "\\:") for low in lowers)
-
-
-def _overlay(place: str, lowers: Sequence[str], words: Sequence[str], folder: str) -> OciMount:
-    given = [word for word in words if word.startswith(("upperdir=", "workdir="))]
-    options = [word for word in words if word in ("nosuid", "nodev", "noexec", "ro")]
-    options += ["userxattr", _lowerdir(lowers)]
-    options += given or [f"upperdir={folder}/upper", f"workdir={folder}/work"]
-    return {"destination": place, "type": "overlay", "source": "overlay", "options": options}
-
-
-def _memory_options(words: Sequence[str], kind: str) -> list[str]:
-    check_options(words, is_tmpfs=True)
-    options = [word for word in words if word not in ("U", "notmpcopyup", "consistency")]
-    given = set(options)
-    if not given & {"rw", "ro"}:
-        options.append("rw")
-    if not given & {"private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"}:  # fmt: skip
-        options.append("rprivate")
-    if not given & {"suid", "nosuid"}:
-        options.append("nosuid")
-    if not given & {"dev", "nodev"}:
-        options.append("nodev")
-    if kind == "tmpfs" and not {"tmpcopyup", "notmpcopyup"} & set(words):
-        options.append("tmpcopyup")
-    return options
-
-
-def _bind_options(words: Sequence[str], *, is_volume: bool) -> list[str]:
-    """A bind's options as the kernel takes them; relabelling means nothing without SELinux."""
-    options = []
-    for word in words:
-        if word == "no-dereference":
-            options.append("copy-symlink")
-        elif word not in ("z", "Z", "U", "O", "copy", "nocopy", "consistency") and not word.startswith(("volume-opt", "upperdir=", "workdir=")):  # fmt: skip
-            options.append(word)
-    given = set(options)
-    if not given & {"rw", "ro"}:
-        options.append("rw")
-    recursive = "bind" not in given
-    if not given & {"private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"}:  # fmt: skip
-        options.append("rprivate" if recursive else "private")
-    if is_volume:
-        if not given & {"suid", "nosuid"}:
-            options.append("nosuid")
-        if not given & {"dev", "nodev"}:
-            options.append("nodev")
-    if recursive and "rbind" not in given:
-        options.append("rbind")
-    return options
-
-
-def _propagation(mounts: Sequence[OciMount]) -> str:
-    """The root's propagation, so that what a mount shares can reach it."""
-    found = ""
-    for entry in mounts:
-        for word in entry["options"]:
-            if word in ("shared", "rshared"):
-                return "shared"
-            if word in ("slave", "rslave"):
-                found = "rslave"
-    return found
-
-
-# what is hidden
-
-
-def _is_unmasked(path: str, patterns: Sequence[str]) -> bool:
-    for pattern in patterns:
-        if pattern in ("ALL", path) or pattern.rstrip("/") == path:
-            return True
-        if "*" in pattern or "?" in pattern or "[" in pattern:
-            from fnmatch import fnmatchcase
-
-            # As filepath.Match: a star does not cross a slash.
-            if pattern.count("/") == path.count("/") and fnmatchcase(path, pattern):
-                return True
-    return False
-
-
-def _hidden(options: CreateOptions, new: set[str]) -> tuple[list[str], list[str]]:
-    """Masked and read-only paths."""
-    masked: list[str] = []
-    readonly: list[str] = []
-    if not options.privileged:
-        masked = [path for path in MASKED_PATHS if not _is_unmasked(path, options.unmask)]
-        if "network" not in new and not _is_unmasked("/sys/kernel", options.unmask):
-            masked.append("/sys/kernel")
-        readonly = [path for path in READONLY_PATHS if not _is_unmasked(path, options.unmask)]
-    masked += [path for path in options.mask if path not in masked]
-    if options.read_only and not options.read_only_tmpfs:
-        readonly.append("/dev")
-    return masked, readonly
-
-
-# resources
-
-
-def resources(options: CreateOptions, default_pids: int = 0) -> dict[str, Any]:
-    """`linux.resources` of a container's limits; `default_pids` is the one where none is asked for, 0 for none."""
-    found: dict[str, Any] = {}
-    memory: dict[str, Any] = {}
-    if options.memory:
-        memory["limit"] = options.memory
-        # As Docker and Podman: the same again of swap.
-        memory["swap"] = options.memory * 2 if options.memory_swap is None else options.memory_swap
-    if options.memory_reservation:
-        memory["reservation"] = options.memory_reservation
-    if memory:
-        found["memory"] = memory
-    cpu: dict[str, Any] = {}
-    if options.cpus:
-        cpu["period"] = 100000
-        cpu["quota"] = int(options.cpus * 100000)
-    for name, attribute in (
-        ("shares", "cpu_shares"),
-        ("period", "cpu_period"),
-        ("quota", "cpu_quota"),
-        ("cpus", "cpuset_cpus"),
-        ("mems", "cpuset_mems"),
-    ):
-        if getattr(options, attribute):
-            cpu[name] = getattr(options, attribute)
-    if cpu:
-        found["cpu"] = cpu
-    limit = options.pids_limit
-    if limit is None:
-        if default_pids:
-            found["pids"] = {"limit": default_pids}
-    elif limit > 0:
-        found["pids"] = {"limit": limit}
-    block: dict[str, Any] = {}
-    if options.blkio_weight:
-        block["weight"] = options.blkio_weight
-    for name, key, values in (
-        ("weightDevice", "weight", options.blkio_weight_device),
-        ("throttleReadBpsDevice", "rate", options.device_read_bps),
-        ("throttleWriteBpsDevice", "rate", options.device_write_bps),
-        ("throttleReadIOPSDevice", "rate", options.device_read_iops),
-        ("throttleWriteIOPSDevice", "rate", options.device_write_iops),
-    ):
-        if values:
-            block[name] = [{**_device_number(path), key: value} for path, value in values.items()]
-    if block:
-        found["blockIO"] = block
-    if options.cgroup_conf:
-        found["unified"] = dict(options.cgroup_conf)
-    return found
-
-
-def _device_number(path: str) -> dict[str, int]:
-    try:
-        number = os.stat(path).st_rdev
-    except OSError as error:
-        raise Usage(f"{path}: {(error.strerror or '').lower()}") from None
-    return {"major": os.major(number), "minor": os.minor(number)}
 
 
 def _annotations(options: CreateOptions, config: ImageConfig) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rootless.container import cgroup_manager
 from rootless.container.options import CreateOptions
-from rootless.container.spec import resources
+from rootless.container.spec_resources import resources
 from rootless.errors import RootlessError
 
 TYPE_CHECKING = False

@@ -117,7 +117,7 @@ def _resolve(engine: Engine, store: VolumeStore, record: dict[str, Any], mount: 
 
 def make_overlay_folders(host: HostFacts) -> None:
     """Make the folders that a container's overlays write to; the upper one looks as the folder that it covers."""
-    from rootless.container.spec import overlay_folders
+    from rootless.container.spec_mounts import overlay_folders
     from rootless.files import make_dirs
     from rootless.linux.idmap import to_container, to_host
 

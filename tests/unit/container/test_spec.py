@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rootless.container import mounts, spec
+from rootless.container import mounts, spec, spec_mounts
 from rootless.container.options import CreateOptions
 from rootless.container.spec import HostFacts, make_spec
 from rootless.container.user import User
@@ -279,7 +279,7 @@ def test_overlays() -> None:
         "upperdir=/u",
         "workdir=/w",
     ]
-    assert [folder for _, folder in spec.overlay_folders(planned, "/s")] == [
+    assert [folder for _, folder in spec_mounts.overlay_folders(planned, "/s")] == [
         "/s/overlay/0",
         "/s/overlay/1",
     ]
@@ -488,6 +488,8 @@ def test_start_up() -> None:
         "rootless.container.read_options",
         "rootless.container.read_security",
         "rootless.container.spec",
+        "rootless.container.spec_mounts",
+        "rootless.container.spec_resources",
         "rootless.container.sysctls",
         "rootless.errors",
     ]
