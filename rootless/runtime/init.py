@@ -39,6 +39,7 @@ from rootless.runtime.process import (
     enter_process,
     forbid_imports,
     make_cwd,
+    move_stdio,
     reset_signals,
 )
 
@@ -135,6 +136,9 @@ class Init:
         if plan.gate is not None:
             self.stage = "process"
             check_program(self.process)
+            if self.slave >= 0:
+                # The caller's own are let go of: it may wait for their end before it lets us start.
+                move_stdio((self.slave, self.slave, self.slave))
         if not plan.die_with_parent:
             prctl.prctl(prctl.PR_SET_PDEATHSIG, 0)  # the parent may end as soon as it hears of it
         self.channel.send(sync.PREPARED)

@@ -158,7 +158,7 @@ def enter_process(
         from rootless.runtime import priority
 
         priority.set_scheduling(process)
-    enter_cwd(process.get("cwd") or "/", uid, gid, before_ids=True)
+    is_there = enter_cwd(process.get("cwd") or "/", uid, gid, before_ids=True)
     groups = None if plan.keep_groups else user.get("additionalGids")
     if plan.keyring:
         try:
@@ -175,7 +175,8 @@ def enter_process(
     sets.lower()
     if no_new_privs:
         prctl.prctl(prctl.PR_SET_NO_NEW_PRIVS, 1)
-    enter_cwd(process.get("cwd") or "/", uid, gid, before_ids=False)
+    if not is_there:
+        enter_cwd(process.get("cwd") or "/", uid, gid, before_ids=False)
     set_labels(process)
     environment = to_environment(process.get("env") or [])
     program = find_program(process.get("args") or [], environment)
@@ -279,15 +280,18 @@ def make_cwd(cwd: str) -> None:
         os.close(root)
 
 
-def enter_cwd(cwd: str, uid: int, gid: int, *, before_ids: bool) -> None:
-    """chdir with root's rights first, then with the user's; refuse a folder outside of the root (security case 2)."""
+def enter_cwd(cwd: str, uid: int, gid: int, *, before_ids: bool) -> bool:
+    """chdir with root's rights, and where those do not do (False) with the user's, as runc and crun do it.
+
+    Refuses a folder outside of the root (security case 2).
+    """
     try:
         os.chdir(cwd)
     except FileNotFoundError:
         raise CommandNotFound(f"chdir to {cwd}: no such file or directory") from None
     except PermissionError:
         if before_ids:
-            return
+            return False
         raise SetupError(
             f"working directory {cwd}: permission denied for {uid}:{gid}", stage="process"
         ) from None
@@ -301,6 +305,7 @@ def enter_cwd(cwd: str, uid: int, gid: int, *, before_ids: bool) -> None:
         raise SetupError(
             f"working directory {cwd}: lies outside of the container's root", stage="process"
         )
+    return True
 
 
 def load_filter(plan: Plan, channel: sync.Channel) -> None:

@@ -497,3 +497,14 @@ def test_readiness_is_passed_on(oci: Runtime) -> None:
     result = oci.go("sh", "-c", script, env={"NOTIFY_SOCKET": str(path)})
     assert result.lines[0] == f"{path}/notify"
     assert any(f" {path} " in line for line in result.lines)
+
+
+@pytest.mark.needs("subids")
+def test_exec_begins_in_a_folder_that_its_user_may_not_enter(oci: Runtime) -> None:
+    """As runc and crun have it: the folder is entered with root's rights first."""
+    name = oci.start()
+    assert oci("exec", name, "mkdir", "-p", "-m", "700", "/tmp/closed").code == 0
+    result = oci(
+        "exec", "--user", "1000:1000", "--cwd", "/tmp/closed", name, "readlink", "/proc/self/cwd"
+    )
+    assert result.out == "/tmp/closed\n", result

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,6 +43,37 @@ def test_a_life_from_create_to_delete(oci: Runtime) -> None:
     assert oci.state("one") == {**state, "status": "stopped", "pid": 0}
     assert oci("delete", "one").code == 0
     assert oci("state", "one").code == 1
+
+
+def test_a_created_container_keeps_nothing_of_its_caller(oci: Runtime) -> None:
+    """What a caller's pipes end at is the end of `create`: init waits with its terminal, and with no other descriptor."""
+    bundle = oci.bundle("sleep", "1000", change=lambda spec: spec["process"].update(terminal=True))
+    reads, writes = os.pipe()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"{oci.folder}/console")
+        server.listen(1)
+        words = [
+            "create",
+            "--bundle",
+            str(bundle),
+            "--console-socket",
+            f"{oci.folder}/console",
+            "one",
+        ]
+        result = subprocess.run(
+            [*oci.program, *words],
+            env=oci.env,
+            pass_fds=[writes],
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )  # ends at the end of file of all that it captures
+        assert (result.returncode, result.stderr) == (0, b"")
+        os.close(writes)
+        assert os.read(reads, 1) == b""
+        os.close(reads)
+        assert oci.state("one")["status"] == "created"
+        assert oci("delete", "one").code == 0
 
 
 def test_without_a_process_it_is_start_that_fails(oci: Runtime) -> None:
