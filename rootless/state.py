@@ -358,8 +358,10 @@ def process_of(live: Document, role: str) -> Process | None:
 
 def remove_tree(path: str) -> None:
     """Remove a folder with all in it, in a user namespace where it holds files of subordinate ids."""
+    from rootless.linux import tree
+
     try:
-        _remove(path)
+        tree.remove(None, path)
         return
     except FileNotFoundError:
         return
@@ -369,56 +371,10 @@ def remove_tree(path: str) -> None:
     from rootless.linux.userns import fork_in_userns
     from rootless.runtime.idmap import default_idmap
 
-    fork_in_userns(default_idmap(), lambda: _remove(path, force=True)).wait()
-
-
-def _remove(path: str, force: bool = False) -> None:
+    # By a descriptor, as folders on the way may be closed to the namespace's root.
     parent = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _remove_at(parent, os.path.basename(path), force)
+        name = os.path.basename(path)
+        fork_in_userns(default_idmap(), lambda: tree.remove(parent, name, force=True)).wait()
     finally:
         os.close(parent)
-
-
-def _remove_at(parent: int, name: str, force: bool) -> None:
-    """Walk by descriptors and follow no link: what is in the folder was written by a container."""
-    try:
-        fd = os.open(
-            name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent
-        )
-    except NotADirectoryError:
-        os.unlink(name, dir_fd=parent)
-        return
-    except PermissionError:
-        try:
-            os.rmdir(name, dir_fd=parent)  # overlay's work folder has mode 0 and is empty
-            return
-        except OSError:
-            os.chmod(name, 0o700, dir_fd=parent)
-        fd = os.open(
-            name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent
-        )
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            os.unlink(name, dir_fd=parent)
-            return
-        raise
-    try:
-        with os.scandir(fd) as entries:
-            listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-        if listed and force:
-            os.fchmod(fd, 0o700)
-        for child, folder in listed:
-            if folder:
-                _remove_at(fd, child, force)
-            else:
-                try:
-                    os.unlink(child, dir_fd=fd)
-                except FileNotFoundError:
-                    pass
-    finally:
-        os.close(fd)
-    try:
-        os.rmdir(name, dir_fd=parent)
-    except FileNotFoundError:
-        pass

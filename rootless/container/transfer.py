@@ -12,6 +12,7 @@ import os
 import stat
 
 from rootless.errors import RootlessError
+from rootless.linux import tree
 from rootless.storage import tar
 from rootless.storage.extract import clean
 
@@ -265,7 +266,7 @@ class Unpacker:
                     f"{os.fsdecode(name)}: is a folder in the destination and none in the source",
                     hint="--overwrite replaces it",
                 ) from None
-            _remove_tree(parent, name)
+            tree.remove(parent, name)
 
     def _directory(self, parent: int, name: bytes, path: bytes, entry: tar.Entry) -> None:
         try:
@@ -346,17 +347,3 @@ class Unpacker:
         owner = self._owner_of(entry)
         if owner is not None:
             os.chown(name, *owner, dir_fd=parent, follow_symlinks=False)
-
-
-def _remove_tree(parent: int, name: bytes) -> None:
-    fd = os.open(name, _FOLDER, dir_fd=parent)
-    try:
-        for child in os.listdir(fd):
-            encoded = os.fsencode(child)
-            try:
-                os.unlink(encoded, dir_fd=fd)
-            except IsADirectoryError:
-                _remove_tree(fd, encoded)
-    finally:
-        os.close(fd)
-    os.rmdir(name, dir_fd=parent)

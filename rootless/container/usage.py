@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 from rootless.container.image_users import image_users
-from rootless.container.size import changed_size, tree_size
+from rootless.container.size import changed_size, folder_size
 from rootless.container.status import PAUSED, RUNNING, Status, all_statuses
 from rootless.container.volumes import used_names
 from rootless.volume import VolumeStore
@@ -100,27 +98,8 @@ def volumes(engine: Engine) -> list[VolumeUsage]:
     store = VolumeStore(engine.paths)
     used = used_names(engine)
     return [
-        VolumeUsage(name, folder_size(engine, store.data(name)), len(used.get(name, ())))
+        VolumeUsage(
+            name, folder_size(store.data(name), lambda: engine.idmap), len(used.get(name, ()))
+        )
         for name in sorted(store.names())
     ]
-
-
-def folder_size(engine: Engine, path: str) -> int:
-    """The size of a folder, also where parts of it are closed to us outside the user namespace."""
-    try:
-        return tree_size(path)
-    except PermissionError:
-        pass
-    from rootless.linux.userns import fork_in_userns
-
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    with os.fdopen(reader) as answer:
-        try:
-            child = fork_in_userns(
-                engine.idmap, lambda: os.write(writer, str(tree_size(path)).encode())
-            )
-        finally:
-            os.close(writer)
-        text = answer.read()
-    child.wait()
-    return int(text)

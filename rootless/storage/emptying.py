@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from rootless.linux import tree
 from rootless.storage.parallel import run_all
 
 TYPE_CHECKING = False
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _THREADS = 8
+# A path longer than this is walked by descriptors: no system call takes one of 4096 bytes (PATH_MAX).
+_LONG = 2048
 # Names that one thread takes at once.
 _SHARE = 256
 
@@ -37,7 +40,12 @@ def _unlink_files(folders: list[bytes]) -> list[bytes]:
         files: list[bytes] = []
         with os.scandir(folder) as entries:
             for entry in entries:
-                (below if entry.is_dir(follow_symlinks=False) else files).append(entry.path)
+                if not entry.is_dir(follow_symlinks=False):
+                    files.append(entry.path)
+                elif len(entry.path) > _LONG:
+                    tree.remove(None, entry.path)
+                else:
+                    below.append(entry.path)
         if len(files) > _SHARE:
             many.extend(files)
             return

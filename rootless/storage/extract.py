@@ -14,6 +14,7 @@ import errno
 import os
 import stat
 
+from rootless.linux import tree
 from rootless.storage import tar
 from rootless.storage.tar import TarError
 
@@ -480,7 +481,7 @@ class Extractor:
         self._opaque -= {made for made in self._opaque if made == path or made.startswith(prefix)}
         for made in [made for made in self._dirs if made == path or made.startswith(prefix)]:
             del self._dirs[made]
-        remove_tree(path)
+        tree.remove(None, path)
 
     def _set_owner_and_times(self, entry: tar.Entry, path: bytes) -> None:
         if self._owners.action(entry) == CHOWN:
@@ -524,13 +525,3 @@ def namespace_capability(value: bytes) -> bytes:
     if len(value) == 24 and value[3] == 3:
         return value[:3] + b"\x02" + value[4:20]
     return value
-
-
-def remove_tree(path: bytes) -> None:
-    """Remove a folder and what is in it, never through a symbolic link."""
-    for entry in list(os.scandir(path)):
-        if entry.is_dir(follow_symlinks=False):
-            remove_tree(entry.path)
-        else:
-            os.unlink(entry.path)
-    os.rmdir(path)
