@@ -123,6 +123,3 @@ def members(data: bytes) -> dict[bytes, Any]:
         content = b"".join(bytes(piece) for piece in source.pieces(entry.size))
         found[entry.name] = (entry, content)
     return found
-
-
-__all__ = ["Tree", "empty", "members", "single", "store", "unpack"]
