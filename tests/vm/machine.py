@@ -18,7 +18,7 @@ from tests.vm.image import Image
 
 # cx16, la57: with both this kernel meets a fault of qemu 7.2's in its allocator, once in some hundred starts of a process.
 _CPU = "max,cx16=off,la57=off"
-_BOOT_S = 1500.0  # half a minute on an idle machine
+_BOOT_S = 600.0  # half a minute on an idle machine
 _SSH_FAILED = 255
 #: Nothing of a machine outlives the process that started it, however that ends.
 _WITH_US = ("setpriv", "--pdeathsig", "KILL")
@@ -59,7 +59,7 @@ class Machine:
             *_WITH_US, "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
             "-accel", accel, "-cpu", _CPU, "-smp", "2", "-m", str(self.memory_mb),
             "-kernel", self.image["vmlinuz"], "-initrd", self.image["initrd.img"],
-            "-append", "root=/dev/vda rw console=ttyS0 quiet systemd.show_status=0 net.ifnames=0 mitigations=off",
+            "-append", "root=/dev/vda rw console=ttyS0 quiet systemd.show_status=0 net.ifnames=0 mitigations=off oops=panic",
             "-drive", f"file={self.image['disk.img']},if=virtio,format=raw,snapshot=on",
             "-netdev", f"user,id=net,hostfwd=tcp:127.0.0.1:{self.port}-:22",
             "-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci",

@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 _TESTS = (
     "tests/vm/guest",
+    "tests/vm/image.py",  # by tests/conftest.py
     "tests/kernel/test_seccomp_kernel.py",
     "tests/kernel/test_capabilities_kernel.py",
     "tests/support",

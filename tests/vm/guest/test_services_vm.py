@@ -217,9 +217,9 @@ def plain(rootless: Command, name: str) -> None:
     )  # fmt: skip
 
 
-def deaths(services: Services, unit: str) -> None:
+def deaths(services: Services, unit: str, kinds: tuple[str, ...]) -> None:
     """kill -9 of the container, of the monitor and of both."""
-    for victims in ("container", "monitor", "both"):
+    for victims in kinds:
         monitor = services.main_pid(unit)
         title = Path(f"/proc/{monitor}/cmdline").read_bytes().rstrip(b"\0 ").decode()
         assert title.startswith("rootless monitor ")
@@ -243,7 +243,10 @@ def test_it_comes_again_after_every_death(rootless: Command, services: Services)
     left = rootless.ok("create", "--name", "mortal", "host", "true")
     services.ctl.ok("start", unit)
     assert rootless.ok("ps", "-aq", "--no-trunc", "--filter", "name=mortal") not in ("", left)
-    deaths(services, unit)
+    deaths(services, unit, ("container", "monitor", "both"))
+    said = [entry["MESSAGE"] for entry in journal(f"USER_UNIT={unit}")]
+    assert [one for one in said if one.startswith("Started ")]
+    assert not [one for one in said if "not our child" in one]
     assert rootless.ok("ps", "-aq", "--filter", "name=mortal") == ""
 
 
@@ -257,7 +260,7 @@ def test_without_new_the_same_container_starts_and_stops(
     assert verify(services.folder / unit) == "0"
     before = containers()
     services.ctl.ok("start", unit)
-    deaths(services, unit)
+    deaths(services, unit, ("monitor", "both"))
     assert rootless.ok("inspect", "--format", "{{.State.Status}}", "steady") == "exited"
     assert containers() == before
     rootless.ok("rm", "steady")
