@@ -56,11 +56,13 @@ def _shared_engine() -> Iterator[Engine]:
 def rootless(_shared_engine: Engine) -> Iterator[Engine]:
     """The command, on a store that this test process keeps: images stay, containers and volumes do not.
 
-    A test need not remove what it made; but once everything is removed, no process, mount or folder may remain.
+    A test need not remove what it made; but once everything is removed, no process, mount or folder may remain, and no
+    setting that the next test would run with.
     """
     yield _shared_engine
     _shared_engine.clear()
     assert _shared_engine.leaks() == []
+    assert not [*_shared_engine.home.glob(".config/**/*.conf")]
 
 
 @pytest.fixture

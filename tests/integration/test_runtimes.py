@@ -170,13 +170,17 @@ def test_a_runtime_by_configuration(rootless: Engine, runtime: str) -> None:
     path = shutil.which(runtime) or runtime
     folder = rootless.home / ".config/containers"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "containers.conf").write_text(
+    settings = folder / "containers.conf"
+    settings.write_text(
         f'[engine]\nruntime = "mine"\n[engine.runtimes]\nmine = ["/nowhere/mine", "{path}"]\n'
     )
-    rootless.ok("create", "--name", "c", "--network", "none", "host", "true")
-    assert rootless.ok("inspect", "-f", "{{.OCIRuntime}}", "c") == "mine"
-    assert rootless("start", "-a", "c").code == 0
-    info = rootless("info", "-f", "json").json["host"]["ociRuntime"]
+    try:
+        rootless.ok("create", "--name", "c", "--network", "none", "host", "true")
+        assert rootless.ok("inspect", "-f", "{{.OCIRuntime}}", "c") == "mine"
+        assert rootless("start", "-a", "c").code == 0
+        info = rootless("info", "-f", "json").json["host"]["ociRuntime"]
+    finally:
+        settings.unlink()
     assert (info["name"], info["path"]) == ("mine", path)
     assert info["version"]
 
