@@ -225,7 +225,7 @@ class Table:
             write_json(f"{aside}/{self.kind}.json", document)
             fill(aside)
             with Lock(f"{self.paths.run}/names.lock"):
-                self._take_name(document["name"], identity)
+                self._take_name(document["name"], identity, made=True)
                 try:
                     os.rename(aside, f"{self.folder}/{identity}")
                 except BaseException:
@@ -241,7 +241,7 @@ class Table:
         pid = os.getpid()
         return f"{self.paths.tmp}/{self.kind}.{identity[:12]}.{pid}.{start_time(pid)}.{os.uname().nodename}"
 
-    def _take_name(self, name: str, identity: str) -> None:
+    def _take_name(self, name: str, identity: str, *, made: bool = False) -> None:
         link = f"{self.paths.names}/{name}"
         target = f"../{os.path.basename(self.folder)}/{identity}"
         try:
@@ -252,9 +252,10 @@ class Table:
         holder = self.name_owner(name)
         if holder is not None:
             raise Conflict(
+                f"{f'creating {self.kind} storage: ' if made else ''}"
                 f'the container name "{name}" is already in use by {holder}. You have to remove that container to be able '
                 "to reuse that name: that name is already in use",
-                hint="or use --replace to instruct rootless to do so",
+                hint="or use --replace to instruct rootless to do so" if made else "",
             )
         os.unlink(
             link

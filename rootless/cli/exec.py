@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rootless.cli.options import DETACH_KEYS, LATEST
 from rootless.cli.table import Command, Option
-from rootless.errors import Usage
+from rootless.errors import RootlessError, Usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ OPTIONS = (
     Option("user", "str", "User of the process", short="u", metavar="user[:group]"),
     Option("workdir", "str", "Working directory", short="w", metavar="path"),
 )
+
+# As with Podman, where the process runs and what goes wrong is between it and us: no code of the process's own.
+_SESSION_FAILED = 255
 
 
 def check(inv: Invocation) -> None:
@@ -68,11 +71,12 @@ def main(inv: Invocation) -> int:
             inv.number("preserve-fds"), inv.options["preserve-fd"]
         )
     session = Exec(engine, chosen[0][1], options)
-    if not (options.tty or options.detach):
-        if inv.given("detach-keys"):
-            from rootless.container.attach import parse_detach_keys
+    if inv.given("detach-keys"):
+        from rootless.container.attach import parse_detach_keys
 
-            parse_detach_keys(inv.text("detach-keys"))  # of use on a terminal only, but to be right
+        # Of use on a terminal only, but to be right.
+        parse_detach_keys(inv.text("detach-keys"), _SESSION_FAILED)
+    if not (options.tty or options.detach):
         return session.run()
     return _through_monitor(session, inv)
 
@@ -96,7 +100,11 @@ def _through_monitor(exec: Exec, inv: Invocation) -> int:
         return 0
     client.attach()
     client.wait_running()
-    code = client.run()
+    try:
+        code = client.run()
+    except RootlessError as error:
+        error.exit_code = _SESSION_FAILED
+        raise
     return 0 if code is None else code
 
 

@@ -8,7 +8,7 @@ from rootless import log
 from rootless.cli.container_options import RUN
 from rootless.cli.output import is_terminal
 from rootless.cli.table import Command
-from rootless.container.attach import Session
+from rootless.container.attach import Session, parse_detach_keys
 from rootless.container.creation import create
 from rootless.container.engine import open_engine
 from rootless.container.options import CreateOptions
@@ -33,9 +33,12 @@ def main(inv: Invocation) -> int:
             "The input device is not a TTY. The --tty and --interactive flags might not work properly"
         )
     engine = open_engine(inv.globals)
+    keys = options.detach_keys or engine.config.text("engine", "detach_keys")
+    if keys:
+        parse_detach_keys(keys, exit_code=126)
     record = create(engine, options, lambda: reporter(quiet=options.quiet))
     try:
-        return run(engine, record, options)
+        return run(engine, record, options, keys)
     except RootlessError:
         discard(engine, record, options)
         raise
@@ -47,7 +50,7 @@ def reporter(*, quiet: bool) -> Reporter:
     return registry_options.reporter(quiet=quiet)
 
 
-def run(engine: Engine, record: dict[str, Any], options: CreateOptions) -> int:
+def run(engine: Engine, record: dict[str, Any], options: CreateOptions, keys: str | None) -> int:
     attached = not options.detach
     link = start(engine, record["id"], attached=attached)
     assert link is not None
@@ -55,7 +58,7 @@ def run(engine: Engine, record: dict[str, Any], options: CreateOptions) -> int:
         link,
         stdin=options.interactive,
         tty=options.tty,
-        detach_keys=options.detach_keys or engine.config.text("engine", "detach_keys"),
+        detach_keys=keys,
         sig_proxy=options.sig_proxy,
     )
     if attached:
@@ -65,7 +68,11 @@ def run(engine: Engine, record: dict[str, Any], options: CreateOptions) -> int:
     if not attached:
         os.write(1, f"{record['id']}\n".encode())
         return 0
-    code = session.run()
+    try:
+        code = session.run()
+    except RootlessError as error:
+        error.exit_code = 126  # Podman's, where it is not the container that failed but we with it
+        raise
     return 0 if code is None else code
 
 

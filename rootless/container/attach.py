@@ -29,8 +29,8 @@ _PROXIED = (
 )  # fmt: skip
 
 
-def parse_detach_keys(text: str) -> bytes:
-    """`ctrl-p,ctrl-q` as bytes; empty switches detaching off. Raises RootlessError with Podman's words."""
+def parse_detach_keys(text: str, exit_code: int = 125) -> bytes:
+    """`ctrl-p,ctrl-q` as bytes; empty switches detaching off. Raises RootlessError with this exit code."""
     keys = bytearray()
     for word in text.split(",") if text else []:
         if len(word) == 1:
@@ -42,7 +42,9 @@ def parse_detach_keys(text: str) -> bytes:
         ):
             keys.append(ord(word[5].upper()) & 0x1F)
         else:
-            raise RootlessError(f"invalid detach keys {text!r}: unknown key {word!r}")
+            raise RootlessError(
+                f"invalid detach keys {text!r}: unknown key {word!r}", exit_code=exit_code
+            )
     return bytes(keys)
 
 

@@ -309,7 +309,7 @@ def working_dir(options: CreateOptions, config: ImageConfig) -> str:
     path = options.workdir or config.get("WorkingDir") or "/"
     if not path.startswith("/"):
         if options.workdir:
-            raise Usage(f'workdir "{path}" must be an absolute path')
+            raise Usage(f'workdir "{path}" must be an absolute path', exit_code=126)
         path = "/" + path  # image-spec says nothing; Docker and Podman take it from the root
     return destination(path)
 

@@ -45,6 +45,10 @@ def test_rename_to_its_own_name(rootless: Engine) -> None:
         ),
         (("rename", "one"), "accepts 2 arg(s), received 1"),
         (("rename", "one", "two"), 'the container name "two" is already in use by '),
+        (
+            ("create", "--name", "one", "host", "true"),
+            'creating container storage: the container name "one" is already in use by ',
+        ),
         (("init", "nosuch"), 'no container with name or ID "nosuch" found: no such container'),
         (("init",), "you must provide at least one name or id"),
         (("container", "cleanup"), "you must provide at least one name or id"),

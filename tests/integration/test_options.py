@@ -102,7 +102,9 @@ def _has_ranges() -> bool:
         ("--user 4294967296", 126, "uids and gids must be in range 0-2147483647"),
         ("--group-add nope", 126, "unable to find group nope"),
         ("--workdir /nodir", 126, 'workdir "/nodir" does not exist'),
+        ("--workdir rel", 126, 'workdir "rel" must be an absolute path'),
         ("--hostuser nope", 126, "unknown user nope"),
+        ("--detach-keys foo,b", 126, "invalid detach keys 'foo,b': unknown key 'foo'"),
         (
             "--pid container:nope",
             125,

@@ -351,6 +351,14 @@ def test_exec_on_what_is_not_there(rootless: Engine) -> None:
     assert 'no container with name or ID "ghost" found' in rootless.fails("exec", "ghost", "true")
 
 
+def test_detach_keys_that_are_none(rootless: Engine) -> None:
+    rootless.ok("run", "-d", "--name", "box", "--network", "none", "host", "sleep", "1000")
+    keys, said = ("--detach-keys", "foo"), "Error: invalid detach keys 'foo': unknown key 'foo'\n"
+    for options in ((), ("-t",), ("-d",)):
+        assert rootless.fails("exec", *keys, *options, "box", "true", code=255) == said
+    assert rootless.fails("attach", *keys, "box", code=125) == said
+
+
 def test_exec_of_an_unknown_user(rootless: Engine) -> None:
     rootless.ok("run", "-d", "--name", "one", "--network", "none", "host", "sleep", "1000")
     for user, what in (("nope", "user nope"), ("1:nope", "group nope")):
