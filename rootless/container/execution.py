@@ -20,6 +20,7 @@ from rootless.runtime import attach
 from rootless.runtime.attach import Link, Sink
 from rootless.runtime.execute import Execution
 from rootless.runtime.monitor import STDERR, STDOUT, Monitor, exit_code, leave_session
+from rootless.runtime.sync import decode_failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -214,10 +215,13 @@ class Exec:
         monitor.begin(self.execution.pid)
         client.sinks = {STDOUT: Sink(os.dup(1)), STDERR: Sink(os.dup(2))}
         self.execution.started()
+        monitor.watch(ours.fileno(), select.POLLIN, lambda _: _fail(ours))
         if self.options.interactive:
             _feed(monitor)
         events.container_event(self.engine, self.status.record, "exec")
         code = exit_code(monitor.serve())
+        if client.gone:
+            _fail(ours)  # with what was read after the end
         ours.close()
         return code
 
@@ -273,6 +277,13 @@ class Exec:
             monitor.tell_failure(error)
         finally:
             os._exit(0)
+
+
+def _fail(link: Link) -> NoReturn:
+    """Raise what the monitor has told its client: that what the process writes is lost."""
+    failure = decode_failure(link.receive()[1])
+    failure.exit_code = 255  # Podman's
+    raise failure
 
 
 def _feed(monitor: Monitor) -> None:

@@ -6,6 +6,7 @@
     END_INPUT ─────────────────────────────► the container's standard input ends, where no-one else holds it
     START ─────────────────────────────────► for a container that was made with `init`
           ◄─ RUNNING pid / FAILED ──────────
+          ◄─ FAILED ──────────────────────── where the client's output cannot take what is written; the container goes on
           ◄─ EXITED code ─────────────────── after the container's own end and its cleaning up
     RUN argument ──────────────────────────► an action of the engine's (a health check)
           ◄─ RESULT ─────────────────────────
@@ -34,6 +35,9 @@ RUN = b"H"
 RESULT = b"h"
 
 WITH_STDIN, WITH_STDOUT, WITH_STDERR = 1, 2, 4
+
+# A pipe or socket without a reader, a terminal that has been hung up: no-one misses what is written there.
+_READER_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EIO)
 
 
 class Link:
@@ -117,11 +121,14 @@ class Sink:
     sockets are sent to with MSG_DONTWAIT, and files, which do not block, are written to.
     """
 
-    __slots__ = ("fd", "pending", "_socket", "_small", "broken")
+    __slots__ = ("fd", "pending", "_socket", "_small", "broken", "lost")
 
     def __init__(self, fd: int) -> None:
         self.pending: memoryview | None = None
         self.broken = False
+        self.lost = (
+            0  # the errno of a write that failed with a reader still there: its disk is full
+        )
         self._socket: socket.socket | None = None
         self._small = False
         mode = os.fstat(fd).st_mode
@@ -139,7 +146,7 @@ class Sink:
         self.fd = fd
 
     def is_broken(self) -> bool:
-        """Whether a write has found nobody to take it."""
+        """Whether a write has failed; nothing more is written."""
         return self.broken
 
     def write(self, data: bytes) -> bool:
@@ -166,10 +173,9 @@ class Sink:
                 self.pending = view
                 return False
             except OSError as error:
-                if error.errno != errno.EINTR:
-                    self.broken = (
-                        True  # its reader is gone, or its disk is full: that is its owner's matter
-                    )
+                self.broken = True
+                if error.errno not in _READER_GONE:
+                    self.lost = error.errno or errno.EIO
                 continue
             view = view[sent:]
         self.pending = None

@@ -13,6 +13,7 @@ import os
 import select
 import time
 
+from rootless.errors import RootlessError
 from rootless.linux import signal
 from rootless.linux import sockets as socket
 from rootless.runtime import attach
@@ -262,16 +263,33 @@ class Monitor:
         stream = self.streams[fd]
         if self.log is not None:
             self.log.write(stream, data)
-        for client in self.clients:
+        for client in list(self.clients):
             sink = client.sinks.get(stream)
             if sink is None:
                 continue
             if not sink.is_broken() and not sink.write(data):
                 self._hold(fd, client, sink)
+            if sink.lost:
+                self._tell_lost(client, stream, sink.lost)
+                continue
             # Here or while it was waited for.
             if sink.is_broken() and client is self.reader and not self.terminal:
                 self._end_stream(fd)
                 return
+
+    def _tell_lost(self, client: Client, stream: int, reason: int) -> None:
+        """Let a client go whose output is lost, and tell it why; the container runs on, as with Podman."""
+        from rootless.runtime.sync import encode_failure
+
+        name = "stdout" if stream == STDOUT else "stderr"
+        error = RootlessError(f"write /dev/{name}: {os.strerror(reason).lower()}")
+        try:
+            client.link.send(attach.FAILED, encode_failure("", error))
+        except OSError:
+            pass
+        if client is self.reader:
+            self.reader = None
+        self.drop(client)
 
     def _rewatch(self, fd: int) -> float | None:
         if fd in self.streams and fd not in self.handlers:
