@@ -7,7 +7,7 @@ import os
 from rootless import log
 from rootless.errors import RootlessError, Usage
 from rootless.files import write_atomic
-from rootless.linux import fs, sockets
+from rootless.linux import sockets
 from rootless.ocicli import records
 from rootless.ocicli.bundle import Bundle
 from rootless.ocicli.inside import complete_process
@@ -81,16 +81,12 @@ class Creation:
 
             notify.prepare(self.record, spec)
         pass_listeners(spec)
-        kept = preserved(self.given)
-        if gate:
-            # Init waits with what it has of us: a caller that waits for the end of a pipe shall not wait for its start.
-            fs.close_range(max(kept, default=2) + 1)
         listening = listen(self.record.folder) if gate else None
         self.launch = launch = Launch(
             spec,
             DirectoryRoot(self.bundle.rootfs),
             stdio=None if self.terminal else (0, 1, 2),
-            preserve_fds=kept,
+            preserve_fds=preserved(self.given),
             in_root=complete_process,
             cache=f"{os.path.dirname(self.record.folder)}/.cache",
             die_with_parent=False,

@@ -136,9 +136,7 @@ class Init:
         if plan.gate is not None:
             self.stage = "process"
             check_program(self.process)
-            if self.slave >= 0:
-                # The caller's own are let go of: it may wait for their end before it lets us start.
-                move_stdio((self.slave, self.slave, self.slave))
+            self.let_go()
         if not plan.die_with_parent:
             prctl.prctl(prctl.PR_SET_PDEATHSIG, 0)  # the parent may end as soon as it hears of it
         self.channel.send(sync.PREPARED)
@@ -150,6 +148,23 @@ class Init:
         enter_process(self.process, self.plan, self.channel, slave=self.slave)
 
     # steps
+
+    def let_go(self) -> None:
+        """Close what is the caller's: it may wait for the end of a pipe before it lets us start.
+
+        Not before the root is made: a path of its options or of the document may be one of /proc/self/fd.
+        """
+        plan = self.plan
+        if self.slave >= 0:
+            move_stdio((self.slave, self.slave, self.slave))
+        assert plan.gate is not None
+        kept = {*plan.preserve_fds, *(plan.stdio or ()), plan.gate.fileno(), self.channel.fileno()}
+        first = 3
+        for fd in sorted(kept | {self.proc, self.slave}):
+            if fd > first:
+                fs.close_range(first, fd - 1)
+            first = max(first, fd + 1)
+        fs.close_range(first)
 
     def wait_for_start(self) -> None:
         """Wait for START: of the parent's, or of whoever comes to the gate, after the parent's end."""
