@@ -83,6 +83,21 @@ def version(program: str) -> str:
     return done.stdout.strip()
 
 
+def pid_inside(record: dict[str, Any], spec: dict[str, Any]) -> int:
+    """The pid that the program will have in its own eyes, before another runtime has made it, for LISTEN_PID.
+
+    Raises RootlessError where only the kernel knows: in a pid namespace that has processes already.
+    """
+    for entry in spec["linux"]["namespaces"]:
+        if entry["type"] == "pid" and not entry.get("path"):
+            return 1
+    name = name_of(record)
+    raise RootlessError(
+        f"--runtime {name}: sockets from systemd need LISTEN_PID, which {name} cannot tell in a pid namespace that is shared",
+        hint="leave out --runtime or --pid",
+    )
+
+
 def external(engine: Engine, record: dict[str, Any]) -> ExternalRuntime | None:
     """A container's own runtime, ready to be called; None where it is ours."""
     kept = record.get("runtime")

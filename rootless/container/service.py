@@ -57,13 +57,13 @@ class Service:
                 f"NOTIFY_SOCKET={INSIDE}",
             ]
 
-    def add_pid(self, process: dict[str, Any]) -> None:
-        """Called by init in the container, whose pid LISTEN_PID has to be."""
+    def add_pid(self, process: dict[str, Any], pid: int) -> None:
+        """Called in the container's root before its program runs, which is `pid` to itself: LISTEN_PID has to be that."""
         if self.activation is not None:
             names = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
             process["env"] = [
                 *without(process["env"], names),
-                *self.activation.variables(os.getpid()),
+                *self.activation.variables(pid),
             ]
 
     def descriptors(self) -> list[int]:

@@ -113,7 +113,11 @@ def status_of(engine: Engine, identity: str) -> Status:
 
 
 def _lost(live: dict[str, Any]) -> dict[str, Any]:
-    """How a run ended whose monitor was killed: init dies with it, by the same signal."""
+    """How a run ended whose monitor was killed: init dies with it, by the same signal.
+
+    Another runtime's init does not: PR_SET_PDEATHSIG is for a process to set for itself. It goes on, is shown as running
+    and can be stopped, as Podman has it where conmon was killed; with what exit code it ended, nobody has seen then.
+    """
     return {
         "exit_code": 137,
         "finished_at": time.time_ns(),

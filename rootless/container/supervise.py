@@ -321,10 +321,15 @@ class Supervisor:
         service = self.service
         if service is None:
             return prepare_root
+        pid = 0
+        if self.record.get("runtime") and service.activation is not None:
+            from rootless.container.runtimes import pid_inside
+
+            pid = pid_inside(self.record, self.preparation.spec)
 
         def both(process: dict[str, Any]) -> None:
             prepare_root(process)
-            service.add_pid(process)
+            service.add_pid(process, pid or os.getpid())
 
         return both
 

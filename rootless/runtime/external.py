@@ -560,7 +560,9 @@ class Stage(Init):
                 pid = runtime.run(*words, runtime.identity, keep=[*keep, waiting.folder])
                 console = waiting.receive(pid)
         else:
-            pid = runtime.run(*words, runtime.identity, stdio=self.plan.stdio, keep=keep)
+            # None: the streams of `--log-driver passthrough`, which are this process's own.
+            stdio = self.plan.stdio or (0, 1, 2)
+            pid = runtime.run(*words, runtime.identity, stdio=stdio, keep=keep)
         if os.waitpid(pid, 0)[1]:
             raise runtime.failure("create")
         return read_pid(pid_file), console

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from tests.support.engine import REPOSITORY, Engine
 from tests.support.pseudo import Terminal
+from tests.support.service import activated, passes_streams, refuses_terminals, serves_socket
 
 pytestmark = pytest.mark.needs("userns", "overlay")
 
@@ -159,11 +161,31 @@ def test_restart_policy_and_a_killed_monitor(rootless: Engine, runtime: str) -> 
     assert (got.code, got.lines) == (1, ["t", "t", "t"])
     run(rootless, runtime, "-d", "--name", "c", "host", "sleep", "1000")
     os.kill(int(rootless.ok("inspect", "-f", "{{.State.ConmonPid}}", "c")), signal.SIGKILL)
+    assert rootless.ok("inspect", "-f", "{{.State.Status}}", "c") == "running"  # as under Podman
     rootless.ok("stop", "-t", "0", "c")
     wait_for(rootless, "c", "exited")
     rootless.ok("start", "c")
     assert rootless.ok("exec", "c", "echo", "fine") == "fine"
     rootless.ok("rm", "-f", "-t", "0", "c")
+
+
+def test_the_streams_of_a_service(rootless: Engine, runtime: str, tmp_path: Path) -> None:
+    passes_streams(rootless, tmp_path, "--runtime", runtime)
+    refuses_terminals(rootless, "--runtime", runtime)
+
+
+def test_the_sockets_of_a_service(rootless: Engine, runtime: str) -> None:
+    serves_socket(rootless, "--runtime", runtime)
+
+
+def test_sockets_need_a_pid_that_is_known(rootless: Engine) -> None:
+    words = ("--runtime", OURS, "run", "--rm", "--network", "none", "--pid", "host", "host", "true")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        got = activated(rootless, server, *words)
+    assert got.code == 125
+    assert "LISTEN_PID" in got.err and "leave out --runtime" in got.err
+    assert got.err.count("\n") == 1
+    assert rootless.ok("ps", "-aq") == ""
 
 
 def test_a_runtime_by_configuration(rootless: Engine, runtime: str) -> None:

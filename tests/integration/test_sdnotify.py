@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from rootless.container.service import check_passthrough
 from rootless.errors import RootlessError
 from tests.support.engine import Engine
+from tests.support.service import passes_streams, refuses_terminals, serves_socket
 
 SEND = "python3 -c 'import os,socket,sys; s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM); s.connect(os.environ[\"NOTIFY_SOCKET\"]); s.send(sys.argv[1].encode())' "
 
@@ -87,31 +87,7 @@ def test_ignore(rootless: Engine, manager: socket.socket, tmp_path: Path) -> Non
 
 
 def test_socket_activation(rootless: Engine) -> None:
-    """The container serves a socket that was opened before it, by name and with the pid that it sees itself as."""
-    script = (
-        "import os,socket; assert os.environ['LISTEN_PID'] == str(os.getpid()), os.environ; "
-        "assert os.environ['LISTEN_FDS'] == '1' and os.environ['LISTEN_FDNAMES'] == 'web'; "
-        "s=socket.socket(fileno=3); c,_=s.accept(); c.sendall(b'hello'); c.close()"
-    )
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        # systemd's own way: the pid is known in the child only.
-        starter = (
-            "import os,sys; os.dup2(int(sys.argv[1]), 3, inheritable=True); "
-            "os.environ.update(LISTEN_FDS='1', LISTEN_FDNAMES='web', LISTEN_PID=str(os.getpid())); "
-            "os.execvp(sys.argv[2], sys.argv[2:])"
-        )
-        program = rootless.program
-        rootless.program = ["python3", "-c", starter, str(server.fileno()), *program]
-        try:
-            rootless.ok(
-                "run", "-d", "--name", "sa1", "--network", "none", "host", "python3", "-c", script,
-                pass_fds=(server.fileno(),),
-            )  # fmt: skip
-        finally:
-            rootless.program = program
-        with socket.create_connection(server.getsockname(), timeout=30) as client:
-            assert client.recv(100) == b"hello"
-    assert rootless.ok("wait", "sa1") == "0"
+    serves_socket(rootless)
 
 
 def test_sockets_for_another_process_are_not_passed(rootless: Engine) -> None:
@@ -120,15 +96,7 @@ def test_sockets_for_another_process_are_not_passed(rootless: Engine) -> None:
 
 
 def test_passthrough(rootless: Engine, tmp_path: Path) -> None:
-    (tmp_path / "in").write_text("from a file\n")
-    with open(tmp_path / "in") as given, open(tmp_path / "out", "w") as taken:
-        process = rootless.popen(
-            "run", "--name", "pt1", "--log-driver", "passthrough", "host", "sh", "-c", "cat; echo err >&2",
-            stdin=given, stdout=taken, stderr=taken,
-        )  # fmt: skip
-        assert process.wait(60) == 0
-    assert (tmp_path / "out").read_text() == "from a file\nerr\n"
-    assert "cannot read logs" in rootless.fails("logs", "pt1")
+    passes_streams(rootless, tmp_path)
 
 
 def test_passthrough_refuses_folders(tmp_path: Path) -> None:
@@ -147,22 +115,4 @@ def test_passthrough_refuses_folders(tmp_path: Path) -> None:
 
 
 def test_passthrough_refuses_terminals(rootless: Engine) -> None:
-    words = ("run", "--rm", "--log-driver", "passthrough", "host", "true")
-    master, slave = pty.openpty()
-    process = rootless.popen(*words, stdin=slave, stdout=-1, stderr=-1)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 125 and b"cannot be used on a terminal" in told
-    process = rootless.popen(
-        "run",
-        "--rm",
-        "--log-driver",
-        "passthrough-tty",
-        "host",
-        "sh",
-        "-c",
-        "test -t 0",
-        stdin=slave,
-    )
-    assert process.wait(60) == 0
-    os.close(master)
-    os.close(slave)
+    refuses_terminals(rootless)
