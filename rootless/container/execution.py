@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from rootless.container.engine import Engine
     from rootless.container.status import Status
-    from rootless.runtime.external import ExternalExecution
+    from rootless.runtime.external.execution import ExternalExecution
 
 
 class ExecOptions:
@@ -132,7 +132,7 @@ class Exec:
         self.execution: Execution | ExternalExecution
         if self.status.record.get("runtime"):
             from rootless.container.runtimes import external
-            from rootless.runtime.external import ExternalExecution
+            from rootless.runtime.external.execution import ExternalExecution
 
             runtime = external(engine, self.status.record)
             assert runtime is not None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.container.engine import Engine
-    from rootless.runtime.external import ExternalRuntime
+    from rootless.runtime.external.program import ExternalRuntime
 
 OWN = "rootless"
 _FOLDERS = (
@@ -103,7 +103,7 @@ def external(engine: Engine, record: dict[str, Any]) -> ExternalRuntime | None:
     kept = record.get("runtime")
     if not kept:
         return None
-    from rootless.runtime.external import ExternalRuntime
+    from rootless.runtime.external.program import ExternalRuntime
 
     if not os.access(kept["path"], os.X_OK):
         raise RootlessError(

@@ -287,7 +287,7 @@ class Supervisor:
         outer = prepared.link.outer() if prepared.link is not None else None
         if self.record.get("runtime"):
             from rootless.container.runtimes import external
-            from rootless.runtime.external import ExternalLaunch
+            from rootless.runtime.external.launch import ExternalLaunch
 
             runtime = external(self.engine, self.record)
             assert runtime is not None

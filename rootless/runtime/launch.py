@@ -190,12 +190,16 @@ class Launch:
             elif kind == sync.MOUNTED:
                 self._call_hooks(channel)
             elif kind == sync.PREPARED:
+                self._take_prepared(data)
                 if self.gate is not None:
                     channel.close()
                     self._channel = None
                 return
             else:
                 raise self._failure(kind, data)
+
+    def _take_prepared(self, data: bytes) -> None:
+        """What PREPARED says besides: nothing, of our own init."""
 
     def _call_hooks(self, channel: sync.Channel) -> None:
         state = hooks.state_document(self.spec, self.identity, self.bundle, "creating", self.pid)

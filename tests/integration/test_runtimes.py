@@ -48,6 +48,13 @@ def test_run_gives_streams_code_user_and_place(rootless: Engine, runtime: str) -
     assert (got.code, got.lines, got.err) == (3, ["5", "7", "box", "/tmp", "b"], "err\n")
 
 
+def test_a_large_environment(rootless: Engine, runtime: str) -> None:
+    """More than one message of the stage's child takes."""
+    run(rootless, runtime, "-d", "--name", "c", "-e", f"A={'x' * 100000}", "host", "sleep", "100")
+    assert rootless.ok("exec", "c", "sh", "-c", "echo ${#A}") == "100000"
+    rootless.ok("rm", "-f", "-t", "0", "c")
+
+
 def test_the_same_confinement_as_under_our_own(rootless: Engine, runtime: str) -> None:
     look = ("grep", "-E", "^(Cap|NoNewPrivs|Seccomp:)", "/proc/self/status")
     words = ("--rm", "--cap-drop", "chown", "--security-opt", "no-new-privileges", "host", *look)
