@@ -11,7 +11,7 @@ import sys
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
 
-from rootless.precompiled import MAGIC, Precompiled, is_ours
+from rootless.precompiled import MAGIC, STAMP_SIZE, Precompiled, is_ours
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -79,12 +79,15 @@ def write(kept: Precompiled, names: Iterable[str]) -> None:
 
 def _file(key: tuple[str, str, str], codes: list[tuple[str, str, int, int, bool, bytes]]) -> bytes:
     index: dict[str, Entry] = {}
+    stamp = os.urandom(STAMP_SIZE)
+    parts = []
     at = 0
     for name, source, time_ns, size, package, code in codes:
         index[name] = (source, time_ns, size, package, at, len(code))
-        at += len(code)
-    data = marshal.dumps((key, index))
-    return b"".join((MAGIC, len(data).to_bytes(4, "little"), data, *(one[-1] for one in codes)))
+        at += STAMP_SIZE + len(code)
+        parts += [stamp, code]
+    data = marshal.dumps((key, stamp, index))
+    return b"".join((MAGIC, len(data).to_bytes(4, "little"), data, *parts))
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -4,10 +4,13 @@ Python looks for each module by itself: a dozen system calls and interpreted cod
 the 90 modules of `start` this was 20 to 25 % of the processor time of importing them (20.3 to 16.4 ms on a slow machine;
 what is left is unmarshalling, a third, and running the modules). Here it is one look into an index, and one read.
 
-    magic | length of the index | whose; module -> source, its time and size, whether a package, where its code is | codes
+    magic | length of the index | whose; stamp; module -> source, its time and size, whether a package, where its code is
+    stamp, code | stamp, code | …
 
 An entry counts only while its source is as it was, so nothing is to be kept up to date by hand: where a command has loaded
-something from elsewhere and may write beside the compiled files, it writes the file anew at its end (precompile.py).
+something from elsewhere and may write beside the compiled files, it writes the file anew at its end (precompile.py). The
+stamp is another one each time: a code that is read after the file has been replaced is seen to be another's, which neither
+an inode's number nor a time tells for sure.
 """
 
 from __future__ import annotations
@@ -26,13 +29,14 @@ if TYPE_CHECKING:
     Entry = tuple[str, int, int, bool, int, int]
 
 #: Another layout of the file needs another number.
-MAGIC = b"rl1" + MAGIC_NUMBER
+MAGIC = b"rl2" + MAGIC_NUMBER
+STAMP_SIZE = 16
 
 
 class Precompiled:
     """The first finder, and the loader, of what the file has."""
 
-    __slots__ = ("path", "key", "inode", "codes_at", "entries", "before")
+    __slots__ = ("path", "key", "stamp", "codes_at", "entries", "before")
 
     def __init__(self, compiled: str, source: str) -> None:
         """The paths of one of our compiled files and of its source."""
@@ -40,7 +44,8 @@ class Precompiled:
         self.path = f"{folder}/commands.{sys.implementation.cache_tag}.bin" if folder else ""
         # Another package, or another Python's standard library, at the same place has the file written anew.
         self.key = (source.rpartition("/")[0], sys.base_prefix, sys.version)
-        self.inode = self.codes_at = 0
+        self.stamp = b""
+        self.codes_at = 0
         self.entries: dict[str, Entry] = {}
         self.before = len(sys.modules)
         try:
@@ -54,11 +59,11 @@ class Precompiled:
                 end = head + 4 + int.from_bytes(start[head : head + 4], "little")
                 if len(start) < end:
                     start += posix.read(fd, end - len(start))
-                key, entries = loads(start[head + 4 : end])
+                key, stamp, entries = loads(start[head + 4 : end])
                 if key == self.key:
                     self.entries = entries
                     self.codes_at = end
-                    self.inode = posix.fstat(fd).st_ino
+                    self.stamp = stamp
         except (OSError, EOFError, ValueError, TypeError):
             pass  # damaged: written anew
         finally:
@@ -92,11 +97,12 @@ class Precompiled:
         # Not held open: a container's first process is a copy of ours.
         fd = posix.open(self.path, posix.O_RDONLY | posix.O_CLOEXEC)
         try:
-            if posix.fstat(fd).st_ino != self.inode:
-                return b""
-            return posix.pread(fd, length, self.codes_at + at)
+            data = posix.pread(fd, STAMP_SIZE + length, self.codes_at + at)
         finally:
             posix.close(fd)
+        if len(data) != STAMP_SIZE + length or data[:STAMP_SIZE] != self.stamp:
+            return b""
+        return data[STAMP_SIZE:]
 
     def create_module(self, spec: ModuleSpec) -> None:
         """The usual one."""

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from rootless.precompiled import Precompiled
+
 ROOT = Path(__file__).parents[2]
 
 # As bin/rootless does it; then where each of our modules came from.
@@ -123,6 +125,23 @@ def test_a_damaged_file_is_written_anew(copy: Copy, damage: str) -> None:
     out, places = copy.run("version")
     assert out == wanted
     assert places["rootless.cli.version"] == str(copy.compiled)
+
+
+def test_a_file_that_replaces_it_under_the_same_inode_is_seen(copy: Copy) -> None:
+    """A file system gives a number that has become free to the next file, and a clock ticks every 4 ms."""
+    copy.run("version")
+    precompiled = Precompiled(str(copy.compiled.parent / "x"), str(copy.folder / "rootless/x.py"))
+    entries = dict(precompiled.entries)
+    assert "rootless.cli.version" in entries
+    assert all(precompiled.read(entry) for entry in entries.values())
+    before = copy.compiled.stat()
+    copy.compiled.unlink()
+    copy.run("version")
+    other = copy.compiled.read_bytes()
+    copy.compiled.write_bytes(other)
+    os.utime(copy.compiled, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert len(other) == before.st_size
+    assert not any(precompiled.read(entry) for entry in entries.values())
 
 
 def test_where_nothing_may_be_written_nothing_is(copy: Copy) -> None:
