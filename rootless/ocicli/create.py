@@ -28,6 +28,9 @@ def run(settings: Given, given: Given) -> int:
     if make.terminal and not given.text("console-socket"):
         raise Usage("cannot allocate a terminal without somebody to take it: use --console-socket")
     make.finish(make.create(gate=True).pid)
+    from rootless.ocicli import leftovers
+
+    leftovers.sweep(os.path.dirname(make.record.folder), but=make.record.identity)
     return 0
 
 

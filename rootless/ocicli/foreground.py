@@ -25,8 +25,10 @@ def run(settings: Given, given: Given) -> int:
     detach = given.switch("detach")
     if detach and make.terminal and not given.text("console-socket"):
         raise Usage("cannot allocate a terminal without somebody to take it: use --console-socket")
-    launch = make.create(gate=False)
     record = make.record
+    if not detach and not given.switch("keep"):
+        record.set_runner()
+    launch = make.create(gate=False)
     try:
         pid = launch.pid
         if not detach:
@@ -45,8 +47,10 @@ def run(settings: Given, given: Given) -> int:
 
             call_poststart(record, make.spec)
         # Not before: the container need not wait for it.
+        from rootless.ocicli import leftovers
         from rootless.ocicli.delete import end, forget
 
+        leftovers.sweep(os.path.dirname(record.folder), but=record.identity)
         if detach:
             if ready is not None:
                 notify.pass_on(record, ready, until_ready=True)

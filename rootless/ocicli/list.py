@@ -29,7 +29,13 @@ def run(settings: Given, given: Given) -> int:
     states: list[dict[str, Any]] = []
     for identity in records.identities(root):
         try:
-            states.append(records.Record(root, identity).load().state())
+            record = records.Record(root, identity).load()
+            if record.data.get("runner") and not record.is_alive():
+                from rootless.ocicli.leftovers import take_away
+
+                if take_away(record):
+                    continue
+            states.append(record.state())
         except NotFound:
             continue  # being made, or just removed
     if given.switch("quiet"):

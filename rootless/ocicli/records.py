@@ -34,6 +34,11 @@ def in_user_namespace() -> bool:
         return file.read().split() != [b"0", b"0", b"4294967295"]
 
 
+def pid_namespace() -> int:
+    """The one that numbers of processes are of."""
+    return os.stat("/proc/self/ns/pid").st_ino
+
+
 def find_root(settings: Given) -> str:
     """The folder of all records: --root, else one that is private to this user and gone after a reboot."""
     given = settings.text("root")
@@ -90,6 +95,11 @@ class Record:
             make_dirs(os.path.dirname(self.folder))
             return self.take()
         except FileExistsError:
+            from rootless.ocicli.leftovers import take_away
+
+            if take_away(self):
+                self.data = {}
+                return self.take()
             raise Conflict(f"container `{self.identity}` already exists") from None
 
     def write(self) -> None:
@@ -140,6 +150,12 @@ class Record:
     def set_init(self, pid: int) -> None:
         self.data["pid"] = pid
         self.data["start_time"] = start_time(pid) if pid else 0
+
+    def set_runner(self) -> None:
+        """Say that this process will take the record away; should it be killed, others do (leftovers.py)."""
+        pid = os.getpid()
+        namespace = pid_namespace()
+        self.data["runner"] = {"pid": pid, "start_time": start_time(pid), "namespace": namespace}
 
     def status(self) -> str:
         """The word for its state at this moment."""

@@ -87,6 +87,41 @@ def test_without_a_process_it_is_start_that_fails(oci: Runtime) -> None:
     assert "process.args: is missing" in oci("run", "--bundle", str(bundle), "two").err
 
 
+def killed_run(oci: Runtime, name: str) -> None:
+    """A foreground `run` that is killed, and then its container: nobody takes the record away."""
+    words = ["run", "--bundle", str(oci.bundle("sh", "-c", "echo on; sleep 1000")), name]
+    with subprocess.Popen([*oci.program, *words], env=oci.env, stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"on\n"
+        run.kill()
+        run.wait()
+        assert oci.state(name)["status"] == "running"  # which keeps the record
+        assert name in oci("list", "--quiet").lines
+        os.kill(oci.state(name)["pid"], 9)
+        oci.wait_for(name, "stopped")
+
+
+@pytest.mark.parametrize("how", ["run", "create", "list", "the same id"])
+def test_what_a_killed_run_has_left_is_taken_away(oci: Runtime, how: str) -> None:
+    killed_run(oci, "gone")
+    kept = oci.start("true")
+    oci.wait_for(kept, "stopped")
+    if how != "list":
+        killed_run(oci, "too")
+    if how == "run":
+        assert oci.go("echo", "words").out == "words\n"
+    elif how == "create":
+        oci.quiet("create", "--bundle", str(oci.bundle()), "new")
+    elif how == "the same id":
+        result = oci("run", "--bundle", str(oci.bundle("echo", "words")), "gone")
+        assert (result.code, result.out) == (0, "words\n"), result
+    else:
+        assert oci("list", "--quiet").lines == [kept]
+    names = set(os.listdir(oci.root))
+    assert not {"gone", "too"} & names
+    assert kept in names  # its record is its engine's to delete
+
+
 def test_run_gives_the_programs_own_status_and_streams(oci: Runtime) -> None:
     result = oci.go("sh", "-c", "cat; echo words >&2; exit 7", input="what is given\n")
     assert (result.code, result.out, result.err) == (7, "what is given\n", "words\n")

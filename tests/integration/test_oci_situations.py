@@ -120,7 +120,7 @@ def test_many_containers_of_one_bundle_at_once(oci: Runtime) -> None:
     bundle = str(oci.bundle("sh", "-c", "hostname $0; exit 5"))
     with ThreadPoolExecutor(6) as pool:
         results = list(pool.map(lambda n: oci("run", "--bundle", bundle, f"m{n}"), range(18)))
-    assert [result.code for result in results] == [5] * 18
+    assert [result for result in results if result.code != 5] == []
 
 
 def test_one_id_taken_by_many_at_once(oci: Runtime) -> None:
