@@ -248,7 +248,7 @@ class Exec:
             if not self.options.tty:
                 ends = monitor.make_stdio()
                 self.execution.stdio = ends
-            leave_session()
+            leave_session(keep=self.options.preserve_fds)
             self._create()
             if ends is not None:
                 monitor.stdin_read = -1

@@ -181,6 +181,22 @@ def test_preserved_descriptors(rootless: Engine, tmp_path: Path) -> None:
         )
 
 
+def test_preserved_descriptors_of_a_supervised_exec(rootless: Engine, tmp_path: Path) -> None:
+    """With a terminal, or detached, it is a process of our own between the command and the container."""
+    (tmp_path / "f").write_text("through\n")
+    rootless.ok("run", "-d", "--name", "c", "--network", "none", "host", "sleep", "100")
+    with open(tmp_path / "f") as file:
+        fd, given = file.fileno(), ("--preserve-fd", str(file.fileno()))
+        script = f"cat /proc/self/fd/{fd}"
+        seen = rootless.ok("exec", "-t", *given, "c", "sh", "-c", script, pass_fds=[fd])
+        assert seen.rstrip() == "through"
+        script = f"mkfifo /tmp/p; cat /proc/self/fd/{fd} > /tmp/p"
+        rootless.ok("exec", "-d", *given, "c", "sh", "-c", script, pass_fds=[fd])
+    wait = "until test -p /tmp/p; do sleep 0.02; done; cat /tmp/p"
+    assert rootless.ok("exec", "c", "sh", "-c", wait) == "through"
+    rootless.ok("rm", "-f", "-t", "0", "c")
+
+
 def test_privileged(rootless: Engine) -> None:
     script = "grep CapEff /proc/self/status | cut -f2; ls /proc/self/fd | wc -l; touch /sys/x 2>&1 | grep -c Read-only; ls /sys/firmware | wc -l"
     lines = rootless.ok(*HOST, "--privileged", *sh(script)).splitlines()
