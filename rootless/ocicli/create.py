@@ -207,10 +207,18 @@ def preserved(given: Given) -> list[int]:
     count = given.number("preserve-fds")
     if count < 0:
         raise Usage(f"--preserve-fds {count}: is no number of descriptors")
-    if count and not any(os.path.exists(f"/proc/self/fd/{fd}") for fd in range(3, 3 + count)):
+    if count and not any(is_inherited(fd) for fd in range(3, 3 + count)):
         raise RootlessError(f"--preserve-fds {count}: preserved-fd 0: descriptor 3 is not open")
     count += listen_fds()
-    return [fd for fd in range(3, 3 + count) if os.path.exists(f"/proc/self/fd/{fd}")]
+    return [fd for fd in range(3, 3 + count) if is_inherited(fd)]
+
+
+def is_inherited(fd: int) -> bool:
+    """Whether a descriptor is the caller's: those of ours close on exec."""
+    try:
+        return os.get_inheritable(fd)
+    except OSError:
+        return False
 
 
 def pass_listeners(spec: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -52,6 +53,33 @@ def test_a_large_environment(rootless: Engine, runtime: str) -> None:
     """More than one message of the stage's child takes."""
     run(rootless, runtime, "-d", "--name", "c", "-e", f"A={'x' * 100000}", "host", "sleep", "100")
     assert rootless.ok("exec", "c", "sh", "-c", "echo ${#A}") == "100000"
+    rootless.ok("rm", "-f", "-t", "0", "c")
+
+
+def test_descriptors_with_gaps(rootless: Engine, runtime: str, tmp_path: Path) -> None:
+    """A runtime passes on all up to the last: where nothing was given there is nothing of it nor of the engine's."""
+    (tmp_path / "a").write_text("first ")
+    (tmp_path / "b").write_text("second")
+    with open(tmp_path / "a") as a, open(tmp_path / "b") as b:
+        first = fcntl.fcntl(a, fcntl.F_DUPFD_CLOEXEC, 20)
+        last = fcntl.fcntl(b, fcntl.F_DUPFD_CLOEXEC, first + 2)
+    script = (
+        f"cat /proc/self/fd/{first} /proc/self/fd/{last}; echo; "
+        f"for fd in $(seq 3 {last + 40}); do readlink /proc/$$/fd/$fd; done | sort -u"
+    )
+    given = ("--preserve-fd", f"{first},{last}")
+    seen = [str(tmp_path / "a"), str(tmp_path / "b")]
+    run(rootless, runtime, "-d", "--name", "c", "host", "sleep", "100")
+    for terminal in ([], ["-t"]):
+        for words in (
+            ["--runtime", runtime, "run", "--rm", "--network", "none", *given, *terminal, "host"],
+            ["exec", *given, *terminal, "c"],
+        ):
+            got = rootless(*words, "sh", "-c", script, pass_fds=(first, last))
+            assert (got.code, got.lines[:1]) == (0, ["first second"]), got
+            assert [path for path in got.lines[1:] if not path.endswith("/null")] == seen, got
+    os.close(first)
+    os.close(last)
     rootless.ok("rm", "-f", "-t", "0", "c")
 
 

@@ -10,7 +10,7 @@ from rootless.linux import prctl, signal
 from rootless.linux.sched import CLONE_NEWNS, CLONE_NEWUSER, setns
 from rootless.runtime import sync
 from rootless.runtime.external.child import in_child
-from rootless.runtime.external.program import ExternalRuntime, adopt_orphans
+from rootless.runtime.external.program import adopt_orphans
 from rootless.runtime.namespaces import foreign_namespaces
 from rootless.runtime.process import become_inside_root, forbid_imports
 
@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
+
+    from rootless.runtime.external.program import ExternalRuntime
 
 
 class ExternalExecution:
@@ -123,7 +125,7 @@ class ExternalExecution:
                 "--detach",
                 terminal=bool(self.process.get("terminal")),
                 stdio=self.stdio,
-                keep=self.preserve_fds,
+                passed=self.preserve_fds,
             )
             if console >= 0:
                 channel.send(sync.CONSOLE, fd=console)

@@ -25,10 +25,9 @@ import os
 from rootless.errors import RootlessError, SetupError
 from rootless.linux import signal
 from rootless.runtime import sync
-from rootless.runtime.external.program import ExternalRuntime, adopt_orphans
+from rootless.runtime.external.program import adopt_orphans
 from rootless.runtime.external.stage import STAGED, Stage
 from rootless.runtime.launch import Launch
-from rootless.runtime.process import Plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
     from rootless.linux.idmap import IdMap
+    from rootless.runtime.external.program import ExternalRuntime
+    from rootless.runtime.process import Plan
     from rootless.runtime.rootfs import Root
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 
@@ -53,21 +54,34 @@ class ExternalRuntime:
         return [*words, *command]
 
     def run(
-        self, *command: str, stdio: tuple[int, int, int] | None = None, keep: Sequence[int] = ()
+        self,
+        *command: str,
+        stdio: tuple[int, int, int] | None = None,
+        passed: Sequence[int] = (),
+        folder: int = -1,
     ) -> int:
-        """Start the runtime as a child of the calling process; its pid."""
+        """Start the runtime as a child of the calling process; its pid.
+
+        `passed` are descriptors for the container's process, `folder` is one for the runtime, above all of them.
+        """
         words = self.words(*command)
         pid = os.fork()
         if pid:
             return pid
         try:
             reset_signals()
-            null = os.open("/dev/null", os.O_RDWR)
-            ends = stdio or (null, null, null)
-            move_stdio(ends)
+            above = first_above(passed)
+            null = fcntl.fcntl(os.open("/dev/null", os.O_RDWR), fcntl.F_DUPFD_CLOEXEC, above)
+            move_stdio(stdio or (null, null, null))
             fs.close_range(3, flags=4)  # CLOSE_RANGE_CLOEXEC
-            for fd in keep:
-                os.set_inheritable(fd, True)
+            for fd in range(3, above):
+                if fd in passed:
+                    os.set_inheritable(fd, True)
+                else:
+                    # The runtime passes on all up to the last: what it opens itself shall not be there.
+                    os.dup2(null, fd)
+            if folder >= 0:
+                os.set_inheritable(folder, True)
             os.execve(self.program, words, {"PATH": os.environ.get("PATH", "/usr/bin:/bin")})
         except OSError as error:
             self._note(f"{self.program}: {os.strerror(error.errno or 0).lower()}")
@@ -89,25 +103,26 @@ class ExternalRuntime:
         *command: str,
         terminal: bool,
         stdio: tuple[int, int, int] | None,
-        keep: Sequence[int],
+        passed: Sequence[int],
     ) -> tuple[int, int]:
         """`create` or `exec`, to its end: the pid of the process that it made, and its terminal's master or -1.
 
-        `stdio` None is the calling process's own. `keep` are the descriptors that the process inherits.
+        `stdio` None is the calling process's own. `passed` are the descriptors that the process inherits.
         """
         pid_file = f"{self.folder}/pid-{os.getpid()}"
         words = [*command, "--pid-file", pid_file]
-        if keep:
-            words += ["--preserve-fds", str(max(keep) - 2)]
+        above = first_above(passed)
+        if passed:
+            words += ["--preserve-fds", str(above - 3)]
         console = -1
         try:
             if terminal:
-                with Console(self.folder) as waiting:
+                with Console(self.folder, above) as waiting:
                     words += ["--console-socket", waiting.path, self.identity]
-                    pid = self.run(*words, keep=[*keep, waiting.folder])
+                    pid = self.run(*words, passed=passed, folder=waiting.folder)
                     console = waiting.receive(pid)
             else:
-                pid = self.run(*words, self.identity, stdio=stdio or (0, 1, 2), keep=keep)
+                pid = self.run(*words, self.identity, stdio=stdio or (0, 1, 2), passed=passed)
             if os.waitpid(pid, 0)[1]:
                 raise self.failure(command[0])
             with open(pid_file, "rb") as file:
@@ -159,6 +174,11 @@ class ExternalRuntime:
         in_child(act, lambda: "runtime")
 
 
+def first_above(passed: Sequence[int]) -> int:
+    """The first descriptor behind standard streams and all that are passed on."""
+    return max(passed, default=2) + 1
+
+
 class Console:
     """The socket on which a runtime hands over a terminal's master (--console-socket).
 
@@ -167,9 +187,12 @@ class Console:
 
     __slots__ = ("folder", "path", "_listener", "_name")
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, above: int) -> None:
+        """`above`: the least number for the folder's descriptor."""
         self._name = f"tty-{os.getpid()}"
-        self.folder = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.folder = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above)
+        os.close(fd)
         self.path = f"/proc/self/fd/{self.folder}/{self._name}"
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._listener.bind(self.path)

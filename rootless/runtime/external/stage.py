@@ -255,7 +255,7 @@ class Stage(Init):
             runtime.bundle,
             terminal=bool(self.process.get("terminal")),
             stdio=self.plan.stdio,  # None: as they are, for `--log-driver passthrough`
-            keep=self.plan.preserve_fds,
+            passed=self.plan.preserve_fds,
         )
 
 
