@@ -32,6 +32,8 @@ class _Level:
         self.identity = (0, 0)
 
     def close(self) -> None:
+        if self.fd < 0:
+            return  # since the walk was last as deep as this
         status = os.fstat(self.fd)
         self.identity = (status.st_dev, status.st_ino)
         os.close(self.fd)
