@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import time
 
 from rootless.container.mounts import is_name
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
     from rootless.linux.idmap import IdMap
     from rootless.paths import Paths
-    from rootless.storage.tree import Node
 
     Record = dict[str, Any]
 
@@ -345,30 +343,13 @@ def export(folder: str, out: int) -> None:
 
     def body() -> None:
         archive = diff.Archive(write)
-        archive.add(_walk(tree.Node, top, b""))
+        archive.add(tree.walk([top], plain=True))
         archive.finish()
 
     try:
         fork_in_userns(default_idmap(), body).wait()
     finally:
         os.close(top)
-
-
-def _walk(node: type[Node], folder: int, path: bytes) -> Iterator[Node]:
-    """Everything below a folder; unlike a layer's walk, `.wh.x` is a name like any other."""
-    for name in sorted(map(os.fsencode, os.listdir(folder))):
-        try:
-            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-        except FileNotFoundError:
-            continue  # a running container has removed it
-        inside = path + name
-        yield node(inside, name, folder, 0, status)
-        if stat.S_ISDIR(status.st_mode):
-            below = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
-            try:
-                yield from _walk(node, below, inside + b"/")
-            finally:
-                os.close(below)
 
 
 def load(folder: str, source: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 from rootless.cli.table import Command, Option
 from rootless.errors import RootlessError
@@ -39,6 +40,10 @@ def main(inv: Invocation) -> int:
             raise RootlessError(f"open {path}: {(error.strerror or '').lower()}") from None
         try:
             export(engine, record, out)
+        except BaseException:
+            if stat.S_ISREG(os.fstat(out).st_mode):
+                os.unlink(path)  # half an archive is of no use
+            raise
         finally:
             os.close(out)
     events.container_event(engine, record, "export")

@@ -71,41 +71,59 @@ class Packer:
         return entry
 
     def folder(self, fd: int, name: bytes, skip: tuple[str, ...] = ()) -> None:
-        """A folder with all in it; without an entry of its own where the name is empty. Takes the descriptor."""
-        try:
-            if name:
-                entry = self._entry(name + b"/", tar.DIRECTORY, os.fstat(fd))
-                _take_xattrs(fd, entry)
-                self._write(tar.header(entry))
-            for child in sorted(os.listdir(fd)):
-                if child not in skip:
-                    self.child(
-                        fd, child, name + b"/" + os.fsencode(child) if name else os.fsencode(child)
-                    )
-        finally:
-            os.close(fd)
+        """A folder with all in it; without an entry of its own where the name is empty. Takes the descriptor.
 
-    def child(self, parent: int, name: str, archived: bytes) -> None:
-        """One name in a folder, of whatever kind. What vanishes meanwhile is left out."""
-        try:
-            status = os.stat(name, dir_fd=parent, follow_symlinks=False)
-            kind = stat.S_IFMT(status.st_mode)
-            if kind == stat.S_IFDIR:
-                self.folder(os.open(name, _FOLDER, dir_fd=parent), archived)
-            elif kind == stat.S_IFREG:
-                self.file(os.open(name, _READ, dir_fd=parent), archived)
-            elif kind == stat.S_IFLNK:
-                entry = self._entry(archived, tar.SYMLINK, status)
-                entry.linkname = os.fsencode(os.readlink(name, dir_fd=parent))
-                self._write(tar.header(entry))
-            elif kind == stat.S_IFIFO:
-                self._write(tar.header(self._entry(archived, tar.FIFO, status)))
-        except OSError as error:
-            if error.errno in _GONE:
-                return
-            if self.skip_unreadable and error.errno in (errno.EACCES, errno.EPERM):
-                return
-            raise
+        However deep that goes (linux/tree.py). What vanishes meanwhile is left out.
+        """
+        paths: list[bytes] = []
+
+        def enter(above: int | None, child: str | bytes) -> tuple[int, list[str]] | None:
+            path, found = (_join(paths[-1], child), -1) if above is not None else (name, fd)
+            try:
+                if above is not None:
+                    found = self._child(above, child, path)
+                    if found < 0:
+                        return None
+                if path:
+                    entry = self._entry(path + b"/", tar.DIRECTORY, os.fstat(found))
+                    _take_xattrs(found, entry)
+                    self._write(tar.header(entry))
+                # Taken from the end; a file among them is packed, and not entered.
+                names = sorted(os.listdir(found), reverse=True)
+            except BaseException as error:
+                if found >= 0:
+                    os.close(found)
+                if above is not None and isinstance(error, OSError) and self._is_passed_over(error):
+                    return None
+                raise
+            paths.append(path)
+            return found, [one for one in names if above is not None or one not in skip]
+
+        def leave(above: int | None, child: str | bytes) -> None:
+            paths.pop()
+
+        tree.walk(None, name, enter, leave)
+
+    def _child(self, parent: int, name: str | bytes, archived: bytes) -> int:
+        """Pack one name in a folder, of whatever kind; a folder is opened instead, and anything else -1."""
+        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFDIR:
+            return os.open(name, _FOLDER, dir_fd=parent)
+        if kind == stat.S_IFREG:
+            self.file(os.open(name, _READ, dir_fd=parent), archived)
+        elif kind == stat.S_IFLNK:
+            entry = self._entry(archived, tar.SYMLINK, status)
+            entry.linkname = os.readlink(os.fsencode(name), dir_fd=parent)
+            self._write(tar.header(entry))
+        elif kind == stat.S_IFIFO:
+            self._write(tar.header(self._entry(archived, tar.FIFO, status)))
+        return -1
+
+    def _is_passed_over(self, error: OSError) -> bool:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            return self.skip_unreadable
+        return error.errno in _GONE
 
     def file(self, fd: int, archived: bytes) -> None:
         """A regular file; anything else that took its place is left out. Takes the descriptor."""
@@ -135,6 +153,10 @@ class Packer:
             self._write(bytes(-size % tar.BLOCK))
         finally:
             os.close(fd)
+
+
+def _join(folder: bytes, name: str | bytes) -> bytes:
+    return folder + b"/" + os.fsencode(name) if folder else os.fsencode(name)
 
 
 def _take_xattrs(fd: int, entry: tar.Entry) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 BLOCK = 512
+_PATH_MAX = (
+    4095  # without the NUL: longer ones no system call takes, and hardly a reader of archives
+)
 REGULAR = b"0"
 HARDLINK = b"1"
 SYMLINK = b"2"
@@ -492,6 +495,12 @@ def header(entry: Entry) -> bytes:
     pax: dict[bytes, bytes] = {}
     name, prefix = entry.name, b""
     if len(name) > 100 or not name.isascii():
+        if len(name.rstrip(b"/")) > _PATH_MAX:
+            raise RootlessError(
+                f"{name[:60].decode(errors='replace')}...: path too long for an archive: {len(name)} bytes, of at most "
+                f"{_PATH_MAX}",
+                hint="move or remove what lies so deep",
+            )
         cut = name.rfind(b"/", 0, 156)
         if name.isascii() and cut > 0 and 0 < len(name) - cut - 1 <= 100:
             prefix, name = name[:cut], name[cut + 1 :]

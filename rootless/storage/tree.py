@@ -23,25 +23,65 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FUSE_OPAQUE = b".wh..opq"
 
 
-class Node:
-    """One name. `folder` is the open folder it is in, valid until the walk goes on."""
+_MOST_OPEN = 32
 
-    __slots__ = ("folder", "is_opaque", "is_whiteout", "layer", "name", "path", "status")
+
+class Place:
+    """A folder of one layer, open while the walk is near it."""
+
+    __slots__ = ("fd", "identity", "layer", "path", "top")
+
+    def __init__(self, layer: int, fd: int, top: int, path: bytes) -> None:
+        self.layer = layer
+        self.fd = fd
+        self.top = top  # the layer's own, which is the caller's
+        self.path = path
+        self.identity = (0, 0)
+
+    def close(self) -> None:
+        if self.fd >= 0 and self.fd != self.top:
+            status = os.fstat(self.fd)
+            self.identity = (status.st_dev, status.st_ino)
+            os.close(self.fd)
+            self.fd = -1
+
+    def reopen(self, below: int) -> None:
+        """Come back from the folder `below`. Raises ESTALE where that has been moved away from here."""
+        self.fd = os.open("..", _FOLDER, dir_fd=below)
+        status = os.fstat(self.fd)
+        if (status.st_dev, status.st_ino) != self.identity:
+            raise OSError(errno.ESTALE, "a folder was moved while it was read")
+
+    def again(self) -> int:
+        """The folder once more, from the top of its layer; the caller's."""
+        fd = os.dup(self.top) if self.fd < 0 else os.dup(self.fd)
+        if self.fd < 0:
+            for name in self.path.split(b"/"):
+                above = fd
+                try:
+                    fd = os.open(name, _FOLDER, dir_fd=above)
+                finally:
+                    os.close(above)
+        return fd
+
+
+class Node:
+    """One name, in a folder of a layer."""
+
+    __slots__ = ("is_opaque", "is_whiteout", "name", "path", "place", "status")
 
     def __init__(
         self,
         path: bytes,
         name: bytes,
-        folder: int,
-        layer: int,
+        place: Place,
         status: os.stat_result,
         is_whiteout: bool = False,
         is_opaque: bool = False,
     ) -> None:
         self.path = path
         self.name = name
-        self.folder = folder
-        self.layer = layer
+        self.place = place
         self.status = status
         self.is_whiteout = is_whiteout
         self.is_opaque = is_opaque
@@ -52,18 +92,26 @@ class Node:
 
     def open(self) -> int:
         """Open a regular file or folder; anything else that has taken its place meanwhile is an error."""
-        fd = os.open(
-            self.name,
-            os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-            dir_fd=self.folder,
-        )
+        folder = self.place.fd
+        if folder < 0:
+            # The walk has gone far below it meanwhile, or on from there.
+            folder = self.place.again()
+        try:
+            fd = os.open(
+                self.name,
+                os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+                dir_fd=folder,
+            )
+        finally:
+            if folder != self.place.fd:
+                os.close(folder)
         if stat.S_IFMT(os.fstat(fd).st_mode) != stat.S_IFMT(self.status.st_mode):
             os.close(fd)
             raise OSError(errno.ESTALE, "was replaced while it was read", os.fsdecode(self.path))
         return fd
 
     def readlink(self) -> bytes:
-        return os.readlink(self.name, dir_fd=self.folder)
+        return os.readlink(self.name, dir_fd=self.place.fd)
 
 
 def is_whiteout(status: os.stat_result) -> bool:
@@ -77,13 +125,46 @@ def is_opaque(folder: int) -> bool:
         return False
 
 
-def walk(layers: list[int], *, raw: bool = False) -> Iterator[Node]:
+def walk(layers: list[int], *, raw: bool = False, plain: bool = False) -> Iterator[Node]:
     """Yield every name below the roots, folders before what is in them, in the order of their bytes.
 
-    The topmost layer comes first. With `raw`, whiteouts and opaque folders of the (single) layer are yielded as such.
+    The topmost layer comes first. With `raw`, whiteouts and opaque folders of the (single) layer are yielded as such;
+    with `plain` it is no layer, and they are files like any other. However deep the folders are: only the innermost ones
+    stay open, and the way back is `..`, which has to be the folder that we came from.
     """
-    masked = frozenset(number for number, root in enumerate(layers) if is_masked(root))
-    yield from _walk(list(enumerate(layers)), b"", raw, masked)
+    masked = frozenset(
+        number for number, root in enumerate(layers) if not plain and is_masked(root)
+    )
+    levels = [_Level(b"", [Place(number, top, top, b"") for number, top in enumerate(layers)])]
+    try:
+        levels[0].read(raw, plain, masked)
+        while True:
+            level = levels[-1]
+            if not level.names:
+                if len(levels) == 1:
+                    return
+                levels[-2].come_back(level)
+                levels.pop().close()
+                continue
+            name = level.names.pop()
+            found = level.found.pop(name)
+            place, status = found[0]
+            path = level.path + b"/" + name if level.path else name
+            if not stat.S_ISDIR(status.st_mode):
+                whiteout = raw and is_whiteout(status)
+                yield Node(path, name, place, status, is_whiteout=whiteout)
+                continue
+            below = _Level(path, [])
+            levels.append(below)
+            below.open(name, found)
+            opaque = bool(raw and below.places and _is_marked(below.places[0].fd))
+            yield Node(path, name, place, status, is_opaque=opaque)
+            below.read(raw, plain, masked)
+            if len(levels) > _MOST_OPEN:
+                levels[-_MOST_OPEN].leave_to(levels[1 - _MOST_OPEN])
+    finally:
+        for level in levels:
+            level.close()
 
 
 def is_masked(root: int) -> bool:
@@ -115,75 +196,89 @@ def parse_owner(value: bytes) -> tuple[int, int, int]:
     return int(uid), int(gid), int(mode, 8) & 0o7777
 
 
-def _walk(
-    layers: list[tuple[int, int]], path: bytes, raw: bool, masked: frozenset[int]
-) -> Iterator[Node]:
-    found: dict[bytes, list[tuple[int, int, os.stat_result]]] = {}
-    hidden: set[bytes] = set()
-    for number, folder in layers:
-        hides: set[bytes] = set()
-        opaque = False
-        for entry in os.scandir(folder):
-            name = os.fsencode(entry.name)
-            if name.startswith(WHITEOUT):
-                # What stands for a whiteout where mknod was not allowed.
-                if name == OPAQUE or (name == _FUSE_OPAQUE and _is_device(entry)):
-                    opaque = True
-                    continue
-                target = name[len(WHITEOUT) :]
-                if raw:
-                    found[target] = [(number, folder, _blank())]
-                else:
-                    hides.add(target)
-                continue
+class _Level:
+    """The folders of the layers that are one in what they show, and what in it is still to be visited."""
+
+    __slots__ = ("found", "names", "path", "places")
+
+    def __init__(self, path: bytes, places: list[Place]) -> None:
+        self.path = path
+        self.places = places
+        self.names: list[bytes] = []
+        self.found: dict[bytes, list[tuple[Place, os.stat_result]]] = {}
+
+    def open(self, name: bytes, found: list[tuple[Place, os.stat_result]]) -> None:
+        for above, _ in found:
             try:
-                status = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            if is_whiteout(status) and not raw:
-                hides.add(name)
-                continue
-            if name in hidden:
-                continue
-            places = found.setdefault(name, [])
-            # A folder merges with folders below it; everything else hides what is below.
-            if places and not stat.S_ISDIR(status.st_mode):
-                continue
-            if places and not stat.S_ISDIR(places[-1][2].st_mode):
-                continue
-            if number in masked:
-                status = _unmasked(status, name, folder)
-            places.append((number, folder, status))
-        hidden |= hides
-        hidden |= {
-            name for name, places in found.items() if not stat.S_ISDIR(places[-1][2].st_mode)
-        }
-        if opaque or (not raw and is_opaque(folder)):
-            break
-    for name in sorted(found):
-        places = found[name]
-        number, folder, status = places[0]
-        child = path + b"/" + name if path else name
-        if raw and is_whiteout(status):
-            yield Node(child, name, folder, number, status, is_whiteout=True)
-            continue
-        if not stat.S_ISDIR(status.st_mode):
-            yield Node(child, name, folder, number, status)
-            continue
-        opened: list[tuple[int, int]] = []
-        try:
-            for level, inside, _ in places:
-                try:
-                    opened.append((level, os.open(name, _FOLDER, dir_fd=inside)))
-                except OSError as error:
-                    if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                        raise
-            opaque = bool(raw and opened and _is_marked(opened[0][1]))
-            yield Node(child, name, folder, number, status, is_opaque=opaque)
-            yield from _walk(opened, child, raw, masked)
-        finally:
-            for _, fd in opened:
-                os.close(fd)
+                fd = os.open(name, _FOLDER, dir_fd=above.fd)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    raise
+            else:
+                self.places.append(Place(above.layer, fd, above.top, self.path))
+
+    def close(self) -> None:
+        for place in self.places:
+            place.close()
+
+    def leave_to(self, below: _Level) -> None:
+        """Close what there is a way back to."""
+        layers = {place.layer for place in below.places}
+        for place in self.places:
+            if place.layer in layers:
+                place.close()
+
+    def come_back(self, below: _Level) -> None:
+        for inner in below.places:
+            for place in self.places:
+                if place.layer == inner.layer and place.fd < 0:
+                    place.reopen(inner.fd)
+
+    def read(self, raw: bool, plain: bool, masked: frozenset[int]) -> None:
+        found = self.found
+        hidden: set[bytes] = set()
+        for place in self.places:
+            hides: set[bytes] = set()
+            opaque = False
+            with os.scandir(place.fd) as entries:
+                for entry in entries:
+                    name = os.fsencode(entry.name)
+                    if name.startswith(WHITEOUT) and not plain:
+                        # What stands for a whiteout where mknod was not allowed.
+                        if name == OPAQUE or (name == _FUSE_OPAQUE and _is_device(entry)):
+                            opaque = True
+                            continue
+                        target = name[len(WHITEOUT) :]
+                        if raw:
+                            found[target] = [(place, _blank())]
+                        else:
+                            hides.add(target)
+                        continue
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue
+                    if not (raw or plain) and is_whiteout(status):
+                        hides.add(name)
+                        continue
+                    if name in hidden:
+                        continue
+                    places = found.setdefault(name, [])
+                    # A folder merges with folders below it; everything else hides what is below.
+                    if places and not stat.S_ISDIR(status.st_mode):
+                        continue
+                    if places and not stat.S_ISDIR(places[-1][1].st_mode):
+                        continue
+                    if place.layer in masked:
+                        status = _unmasked(status, name, place.fd)
+                    places.append((place, status))
+            hidden |= hides
+            hidden |= {
+                name for name, places in found.items() if not stat.S_ISDIR(places[-1][1].st_mode)
+            }
+            if opaque or (not (raw or plain) and is_opaque(place.fd)):
+                break
+        self.names = sorted(found, reverse=True)
 
 
 def _is_device(entry: os.DirEntry[str]) -> bool:
@@ -210,18 +305,18 @@ def _blank() -> os.stat_result:
 
 def whiteout(path: bytes) -> Node:
     """A whiteout that is in no folder yet."""
-    return Node(path, path.rpartition(b"/")[2], -1, 0, _blank(), is_whiteout=True)
+    nowhere = Place(0, -1, -1, b"")
+    return Node(path, path.rpartition(b"/")[2], nowhere, _blank(), is_whiteout=True)
 
 
 def lookup(layers: list[int], path: bytes) -> os.stat_result | None:
     """What overlayfs would show under a path of layers (topmost first), no link followed; None where nothing is."""
     parts = path.split(b"/")
     current = list(layers)
-    owned: list[int] = []
+    below: list[int] = []
     try:
         for depth, name in enumerate(parts):
             last = depth == len(parts) - 1
-            below: list[int] = []
             first: os.stat_result | None = None
             for folder in current:
                 if _hidden_by_marker(folder, name):
@@ -242,16 +337,23 @@ def lookup(layers: list[int], path: bytes) -> os.stat_result | None:
                     break
                 fd = os.open(name, _FOLDER, dir_fd=folder)
                 below.append(fd)
-                owned.append(fd)
                 if _is_marked(fd) or is_opaque(folder):
                     break
-            if first is None or not below:
+            if depth:
+                _close(current)
+            current, below = below, []
+            if first is None or not current:
                 return None
-            current = below
         return None
     finally:
-        for fd in owned:
-            os.close(fd)
+        if current and current[0] not in layers:
+            _close(current)
+        _close(below)
+
+
+def _close(folders: list[int]) -> None:
+    for fd in folders:
+        os.close(fd)
 
 
 def _hidden_by_marker(folder: int, name: bytes) -> bool:

@@ -106,3 +106,30 @@ def test_export_into_a_closed_pipe(rootless: Engine) -> None:
     process = rootless.popen("export", "web", stdout=writer, stderr=-3)
     os.close(writer)
     assert process.wait(30) != 0
+
+
+def test_folders_nested_beyond_any_path(rootless: Engine, tmp_path: Path) -> None:
+    """Listed; what would have to name them in an archive says so in one line, and leaves nothing behind."""
+    name = "n" * 250
+    chain = f"mkdir -p /$1{f'/{name}' * 10}"
+    script = f"set -- a; {chain}; set -- b; {chain}; mv /b /a{f'/{name}' * 10}"
+    rootless.ok("run", "--name", "deep", "--network", "none", "host", "sh", "-c", script)
+    listed = rootless.ok("diff", "deep").splitlines()
+    assert max(map(len, listed)) > 5000
+
+    def files() -> list[str]:
+        return sorted(map(str, (rootless.data / "images").glob("**/*")))
+
+    before = files()
+    archive = tmp_path / "deep.tar"
+    for args in (
+        ("export", "--output", str(archive), "deep"),
+        ("export", "deep"),
+        ("cp", "deep:/a", "-"),
+        ("commit", "deep", "deepimage"),
+    ):
+        message = rootless.fails(*args)
+        assert ": path too long for an archive: " in message and message.count("\n") == 1
+    assert not archive.exists()
+    assert files() == before
+    rootless.ok("rm", "deep")

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from rootless.container import transfer
+from rootless.errors import RootlessError
 from rootless.linux import tree
+from rootless.storage import diff
+from rootless.storage import tree as storage
 
 _DEEP = 3000  # more than a path can name, Python's stack holds, and descriptors may be open
 
@@ -26,6 +32,14 @@ def dig(top: Path, levels: int = _DEEP) -> None:
     os.close(fd)
 
 
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """A folder that pytest need not empty: it cannot empty deep ones."""
+    (tmp_path / "place").mkdir()
+    yield tmp_path / "place"
+    tree.remove(None, str(tmp_path / "place"))
+
+
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
@@ -40,6 +54,22 @@ def test_case_14_however_deep(tmp_path: Path) -> None:
     tree.remove(None, str(top))
     assert list(tmp_path.iterdir()) == []
     assert descriptors() == before
+
+
+def test_branches_far_down(place: Path) -> None:
+    """A walk that goes up a little and down again closes only what is open."""
+    branches = place / ("d/" * 60)
+    for number in range(3):
+        (branches / f"b{number}/c").mkdir(parents=True)
+        (branches / f"b{number}/c/file").write_text("x")
+    fd = os.open(place, os.O_RDONLY)
+    before = descriptors()
+    assert tree.size(str(place)) == 3
+    assert sum(node.name == b"file" for node in storage.walk([fd])) == 3
+    tree.remove(fd, "d")
+    assert os.listdir(fd) == []
+    assert descriptors() == before
+    os.close(fd)
 
 
 def test_case_14_no_link_is_followed(tmp_path: Path) -> None:
@@ -99,3 +129,64 @@ def test_a_name_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         tree.remove(None, str(tmp_path / "nothing"))
     assert tree.size(str(tmp_path / "nothing")) == 0
+
+
+def test_case_14_a_layer_however_deep(place: Path) -> None:
+    upper, lower = place / "upper", place / "lower"
+    for top in (upper, lower):
+        top.mkdir()
+        (top / "zz").touch()
+    dig(upper)
+    dig(lower, 100)
+    fds = [os.open(top, os.O_RDONLY) for top in (upper, lower)]
+    before, most = descriptors(), 0
+    deepest, files, folders = 0, [], []
+    for node in storage.walk(fds):
+        most = max(most, descriptors() - before)
+        if node.is_folder:
+            deepest = max(deepest, node.path.count(b"/") + 1)
+            if deepest < 5:
+                folders.append(node)
+        else:
+            files.append((node.path.count(b"/"), node.place.layer))
+            os.close(node.open())
+        # What the walk has left behind can still be opened.
+        if node.name == b"file" and node.place.layer == 0:
+            for one in folders:
+                os.close(one.open())
+    assert deepest == _DEEP
+    assert files == [(_DEEP, 0), (100, 1), (0, 0)]
+    assert most < 100 and descriptors() == before
+    assert storage.lookup(fds, b"/".join([b"d"] * _DEEP + [b"file"])) is not None
+    assert descriptors() == before
+    with pytest.raises(RootlessError, match="path too long for an archive"):
+        diff.write_tree(fds, lambda data: None, ())
+    assert descriptors() == before
+    for fd in fds:
+        os.close(fd)
+
+
+def test_case_14_a_copy_however_deep(place: Path) -> None:
+    dig(place, 2000)
+    out = os.open("/dev/null", os.O_WRONLY)
+    before = descriptors()
+    packer = transfer.Packer(out)
+    transfer.pack_path(packer, os.open, str(place), "", contents=True)
+    with pytest.raises(RootlessError, match="path too long for an archive"):
+        transfer.pack_path(packer, os.open, str(place), "n" * 100, contents=False)
+    assert descriptors() == before
+    os.close(out)
+
+
+def test_a_copy_has_its_names_in_order(tmp_path: Path) -> None:
+    for name in ("b/x", "b/a/y", "a/z"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "c").symlink_to("a")
+    archive = tmp_path.with_suffix(".tar")
+    out = os.open(archive, os.O_RDWR | os.O_CREAT)
+    transfer.pack_path(transfer.Packer(out), os.open, str(tmp_path), "top", contents=False)
+    os.close(out)
+    with tarfile.open(archive) as opened:
+        names = opened.getnames()
+        assert names == ["top", "top/a", "top/a/z", "top/b", "top/b/a", "top/b/a/y", "top/b/x", "top/c"]  # fmt: skip
