@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from rootless.container import doctor_host
 from rootless.container.doctor import foreign, free_range, works
 from rootless.container.doctor_finding import BAD, GOOD, NOTE, Finding
 from rootless.container.doctor_host import mount_options
+
+if TYPE_CHECKING:
+    from rootless.container.engine import Engine
 
 
 def test_overlaps_with_others() -> None:
@@ -34,3 +43,38 @@ def test_mount_options() -> None:
 def test_the_main_job() -> None:
     assert works([Finding("a", GOOD, ""), Finding("b", NOTE, "")])
     assert not works([Finding("a", GOOD, ""), Finding("b", BAD, "")])
+
+
+class _Store:
+    """As much of an engine as is asked here: where the store is."""
+
+    class paths:  # noqa: N801
+        data = "/"
+
+
+# Ubuntu's kernels have the first, SELinux's hosts the second; no machine of the tests is either, nor has a home on NFS.
+@pytest.mark.parametrize(
+    ("files", "subject", "state", "words"),
+    [
+        ({"apparmor_restrict_unprivileged_userns": "1"}, "AppArmor", NOTE, "with a profile only"),
+        ({"apparmor_restrict_unprivileged_userns": "0"}, "", GOOD, ""),
+        ({"enforce": "1", "current": "user_t\0"}, "SELinux", GOOD, "enforcing; containers run as user_t"),
+        ({"enforce": "0", "current": "user_t\0"}, "SELinux", GOOD, "permissive; containers run as user_t"),
+    ],
+)  # fmt: skip
+def test_security_modules_of_other_hosts(
+    monkeypatch: pytest.MonkeyPatch, files: dict[str, str], subject: str, state: str, words: str
+) -> None:
+    monkeypatch.setattr(doctor_host, "read", lambda path: files.get(os.path.basename(path), ""))
+    found = list(doctor_host.modules(cast("Engine", _Store)))
+    assert [one.subject for one in found] == ([subject] if subject else [])
+    for one in found:
+        assert one.state == state and one.text.endswith(words)
+
+
+@pytest.mark.parametrize("remote", [True, False])
+def test_a_home_on_a_network_file_system(monkeypatch: pytest.MonkeyPatch, remote: bool) -> None:
+    monkeypatch.setattr("rootless.paths.is_network_fs", lambda path: remote)
+    found = [one for one in doctor_host.mounted(cast("Engine", _Store)) if "network" in one.text]
+    assert [(one.subject, one.state) for one in found] == ([("store", NOTE)] if remote else [])
+    assert all("--root on a local disk" in one.remedy for one in found)
