@@ -24,7 +24,7 @@ def main(inv: Invocation) -> int:
     from rootless.container.image_users import image_users
     from rootless.image import lists
     from rootless.image.collecting import collect
-    from rootless.image.remove import remove
+    from rootless.image.remove import Family, remove
     from rootless.image.store import ImageInUse, ImageUnknown
 
     engine = open_engine(inv.globals)
@@ -36,9 +36,10 @@ def main(inv: Invocation) -> int:
 
         end(engine, identity, force=True)
 
+    family = Family(store.list())
     if inv.flag("all"):
         # Children first, so that no parent is refused for their sake.
-        images = sorted(store.list(), key=lambda image: -len(image.history))
+        images = sorted(family.images, key=lambda image: -len(image.history))
         texts = [one.id for one in lists.every(store)]
         texts += [image.id for image in images if not image.read_only]
     else:
@@ -54,6 +55,7 @@ def main(inv: Invocation) -> int:
                 force=force or (inv.flag("all") and not users.get(text)),
                 prune_parents=not inv.flag("no-prune"),
                 remove_container=remove_container if force else None,
+                family=family,
             )
         except ImageUnknown as error:
             # With --all it went with one of its children.

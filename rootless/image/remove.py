@@ -66,8 +66,12 @@ def remove(
     force: bool = False,
     prune_parents: bool = True,
     remove_container: Callable[[str], None] | None = None,
+    family: Family | None = None,
 ) -> Removed:
-    """Remove an image by name or id, or only that name of it; collect() then frees what nobody needs."""
+    """Remove an image by name or id, or only that name of it; collect() then frees what nobody needs.
+
+    `family` is that of all images, kept up to date here: whoever removes many need not have them read for each.
+    """
     by_name = store.resolve(text)
     if by_name is None:
         from rootless.image import lists
@@ -101,7 +105,9 @@ def remove(
     done.untagged += names
     for name in names:
         store.tell("untag", name, image.id)
-    _delete(store, image, users, done, prune_parents, by_name or "")
+    if family is None:
+        family = Family(store.list())
+    _delete(store, image, users, done, prune_parents, family, by_name or "")
     return done
 
 
@@ -153,24 +159,25 @@ def _delete(
     users: Users,
     done: Removed,
     prune_parents: bool,
+    family: Family,
     name: str = "",
 ) -> None:
-    family = Family(store.list())
     parent = family.parent(image)
     # As in Podman: with children its layers stay, so it is not told as deleted.
     if not family.children(image):
         done.deleted.append(image.id)
     store.forget(image)
+    family.images = [one for one in family.images if one.id != image.id]
     store.tell("remove", name, image.id)
     if (
         prune_parents
         and parent is not None
-        and not parent.names
         and not parent.read_only
         and not users.get(parent.id)
-        and len(family.children(parent)) == 1
+        and not family.children(parent)
+        and not store.names_of(parent.id)
     ):
-        _delete(store, parent, users, done, prune_parents)
+        _delete(store, parent, users, done, prune_parents, family)
 
 
 def prune(

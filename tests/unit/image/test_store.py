@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rootless.errors import RootlessError
+from rootless.image.remove import Family, remove
 from rootless.image.store import ImageStore, ImageUnknown, check_shared, force_mask
 from rootless.oci.digest import sha256
 from rootless.paths import Paths
@@ -177,3 +178,15 @@ def test_case_39_a_shared_store_that_others_may_write_is_refused(tmp_path: Path)
         check_shared(str(folder))
     folder.chmod(0o755)
     check_shared(str(folder))
+
+
+def test_many_are_removed_without_all_being_read_for_each(store: ImageStore) -> None:
+    ids = [add(store, str(number), f"localhost/i{number}:latest") for number in range(4)]
+    family = Family(store.list())
+    for one in ids[:-1]:
+        record = Path(store.root, "records", ids[-1])
+        kept = record.read_bytes()
+        record.write_bytes(b"no record")  # no other than the image's own is opened
+        assert remove(store, one, {}, family=family).deleted == [one]
+        record.write_bytes(kept)
+    assert [image.id for image in family.images] == [ids[-1]] == [one.id for one in store.list()]
