@@ -355,7 +355,12 @@ class Supervisor:
         if self.cgroup is not None and delegation.is_writable(self.preparation.spec):
             delegation.hand_over(self.cgroup.path, self.preparation.spec)
         if self.preparation.network is not None:
-            self.network = self.preparation.network(launch.pid, launch.netns, launch.userns)
+            try:
+                self.network = self.preparation.network(launch.pid, launch.netns, launch.userns)
+            except BaseException:
+                if (cause := launch.why_ended()) is not None:
+                    raise cause from None  # and so there is no namespace to be connected
+                raise
 
     def _serve(self, launch: Launch) -> int:
         monitor = self.monitor

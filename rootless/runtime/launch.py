@@ -159,7 +159,7 @@ class Launch:
                 if self.outer is None:
                     write_id_maps(self.pid, idmap)
         except BaseException:
-            cause = ours.failure()  # a process that has ended has no maps to be written
+            cause = self.why_ended()  # a process that has ended has no maps to be written
             self.abort()
             if cause is not None:
                 raise cause from None
@@ -260,6 +260,10 @@ class Launch:
         if self._channel is None:
             raise RootlessError("launch: used after its end")
         return self._channel
+
+    def why_ended(self) -> RootlessError | None:
+        """What init has failed at, if it has: asked when something else has failed that needs it alive."""
+        return self._channel.failure() if self._channel is not None else None
 
     def _expect_alive(self, act: Callable[[sync.Channel], None]) -> None:
         channel = self._open_channel()

@@ -30,9 +30,13 @@ def limited(fresh: Engine, limit: str, *command: str) -> subprocess.CompletedPro
 
 
 @pytest.mark.parametrize("count", [12, 18, 24])
-def test_open_files(count: int, fresh: Engine) -> None:
+@pytest.mark.parametrize(
+    "network",
+    [["--network", "none"], pytest.param([], marks=pytest.mark.needs("userns", "subids", "tun"))],
+)
+def test_open_files(count: int, network: list[str], fresh: Engine) -> None:
     """In the command, its monitor and the container's init."""
-    done = limited(fresh, f"--nofile={count}", *HOST)
+    done = limited(fresh, f"--nofile={count}", "run", "--rm", *network, "host", "true")
     refused(done, "too many open files", f"may have {count} files open (ulimit -n)", "LimitNOFILE=")
 
 
