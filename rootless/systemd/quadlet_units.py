@@ -7,6 +7,7 @@ work ours differs: see tests/unit/systemd/test_quadlet_podman.py, which compares
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 
 from rootless.errors import RootlessError
 from rootless.systemd.quadlet_file import Group, QuadletError, Value
@@ -68,7 +69,7 @@ def line(words: Sequence[str]) -> str:
     return " ".join(word_of(word) for word in words)
 
 
-class Draft:
+class Draft(ABC):
     """A service being made of a file: its lines, and the words of its commands."""
 
     __slots__ = ("all", "source", "kind", "section", "keys", "stem", "out", "commands")
@@ -103,9 +104,9 @@ class Draft:
         self.make()
         return Unit(name, self._lines(), source, self._links(name), self.commands)
 
+    @abstractmethod
     def make(self) -> None:
         """Add what the kind of file asks for."""
-        raise NotImplementedError
 
     # the unit
 

@@ -10,6 +10,7 @@ import pytest
 
 from rootless.systemd.quadlet import Generator, find, folders, has_generator, write
 from rootless.systemd.quadlet_file import QuadletError, Source, Value, drop_in_folders, load, split
+from rootless.systemd.quadlet_units import Draft
 
 CASES = Path(__file__).parents[2] / "data/quadlet"
 
@@ -133,3 +134,8 @@ def test_written_units_are_systemds(case: str, tmp_path: Path) -> None:
         env={"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path), "PATH": "/usr/bin:/bin", "SYSTEMD_UNIT_PATH": f"{tmp_path}:/usr/lib/systemd/user"},
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_draft_alone_makes_nothing() -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        Draft(None, None)  # type: ignore[abstract, arg-type]
