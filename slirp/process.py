@@ -148,7 +148,12 @@ class Pending:
         self._close()
         how = f"was killed by signal {-status}" if status < 0 else f"failed with exit code {status}"
         reason = _clean(words) or "it gave no reason"
-        return SetupError(f"{self.driver} {how}: {reason}", stage="network", hint=_remedy(reason))
+        error = SetupError(f"{self.driver} {how}: {reason}", stage="network")
+        if os.strerror(errno.EMFILE).lower() in reason.lower():
+            error.errno = errno.EMFILE  # what is to be done about that is no matter of networks
+        else:
+            error.hint = _remedy(reason)
+        return error
 
     def abandon(self) -> None:
         """Give up: the helper is killed and reaped."""

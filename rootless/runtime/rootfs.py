@@ -136,11 +136,15 @@ class OverlayRoot(PlainRoot):
         return m.open_tree(libc.AT_FDCWD, name, m.OPEN_TREE_CLONE)
 
     def _refused(self, error: OSError) -> SetupError:
+        # For a limit that was met the remedy is another, whatever is mounted (causes.py).
+        is_limit = error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
         return SetupError(
             f"overlay of {len(self.lowers)} layers below {self.upper}: {(error.strerror or str(error)).lower()}",
             stage="root file system",
             errno=error.errno or 0,
-            hint="`rootless info` says which root file systems work here; --storage-opt mount_program=fuse-overlayfs",
+            hint=""
+            if is_limit
+            else "`rootless info` says which root file systems work here; --storage-opt mount_program=fuse-overlayfs",
         )
 
 
