@@ -116,14 +116,17 @@ def test_tables_that_cannot_be_read(fresh: Engine, tmp_path: Path) -> None:
 
 @pytest.mark.needs("userns", "newuidmap")
 @pytest.mark.parametrize(
-    ("mounts", "text", "remedy"),
+    ("mounts", "text", "remedy", "told"),
     [
-        ("mount --bind EMPTY /usr/bin/newuidmap", "is not installed", "install the package uidmap"),
-        ("mount --bind COPY /usr/bin/newuidmap", "neither the set-uid bit", "chmod u+s"),
-        ("mount --bind /usr/bin /usr/bin; mount -o remount,bind,nosuid /usr/bin", "nosuid", "without nosuid"),
+        ("mount --bind EMPTY /usr/bin/newuidmap", "is not installed", "install the package uidmap", "install the package uidmap"),
+        ("mount --bind COPY /usr/bin/newuidmap", "neither the set-uid bit", "chmod u+s", "ask for `chmod u+s /usr/bin/newuidmap`"),
+        ("mount --bind /usr/bin /usr/bin; mount -o remount,bind,nosuid /usr/bin", "nosuid", "without nosuid", "on a nosuid file system"),
     ],
 )  # fmt: skip
-def test_newuidmap(mounts: str, text: str, remedy: str, fresh: Engine, tmp_path: Path) -> None:
+def test_newuidmap(
+    mounts: str, text: str, remedy: str, told: str, fresh: Engine, tmp_path: Path
+) -> None:
+    """What doctor says of it, and what `run` does, where the program itself is hidden, a copy, or on such a mount."""
     (tmp_path / "empty").touch()
     copy = tmp_path / "copy"
     copy.write_bytes(Path("/usr/bin/newuidmap").read_bytes())
@@ -133,6 +136,11 @@ def test_newuidmap(mounts: str, text: str, remedy: str, fresh: Engine, tmp_path:
     assert worst(found) == ["newuidmap"]
     state, said, way = found["newuidmap"][-1]
     assert state == "failed" and text in said and remedy in way
+    command = (*fresh.program, "run", "--rm", "--network", "none", "host", "true")
+    result = in_mounts(mounts, *command, env=fresh.env, subids=True)
+    assert result.returncode == 125
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: newuidmap") and told in line
 
 
 @pytest.mark.needs("userns")
