@@ -43,12 +43,13 @@ class Podman(Engine):
         self.ok("import", str(folder / "root.tar"), "localhost/box")
 
     def shutdown(self) -> None:
-        for words in (("pod", "rm", "--all", "--force", "--time", "0"), ("rm", "--all", "--force", "--time", "0"), ("rmi", "--all", "--force"), ("system", "migrate")):  # fmt: skip
+        for words in (("pod", "rm", "--all", "--force", "--time", "0"), ("rm", "--all", "--force", "--time", "0"), ("rmi", "--all", "--force")):  # fmt: skip
             self(*words)
         subprocess.run(
             ["podman", "unshare", "rm", "-rf", str(self.home / ".local/share/containers")],
             env=self.env, capture_output=True, check=False,
         )  # fmt: skip
+        self("system", "migrate")  # ends the process that podman keeps for each of its stores
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
