@@ -117,12 +117,16 @@ class Lock:
     on the file that stands there now.
     """
 
-    __slots__ = ("path", "shared", "block", "fd")
+    __slots__ = ("path", "shared", "block", "make_folder", "fd")
 
-    def __init__(self, path: str, *, shared: bool = False, block: bool = True) -> None:
+    def __init__(
+        self, path: str, *, shared: bool = False, block: bool = True, make_folder: bool = True
+    ) -> None:
+        """Without `make_folder`, FileNotFoundError where the folder has been removed: it is what the lock was for."""
         self.path = path
         self.shared = shared
         self.block = block
+        self.make_folder = make_folder
         self.fd = -1
 
     def acquire(self) -> bool:
@@ -136,6 +140,8 @@ class Lock:
                     self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
                 )
             except FileNotFoundError:
+                if not self.make_folder:
+                    raise
                 # The folder was removed with what the lock was for; whoever comes now finds that out under it.
                 make_private_dir(os.path.dirname(self.path))
                 continue

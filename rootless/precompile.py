@@ -11,6 +11,7 @@ import sys
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
 
+from rootless.files import write_atomic
 from rootless.precompiled import MAGIC, STAMP_SIZE, Precompiled, is_ours
 
 TYPE_CHECKING = False
@@ -61,20 +62,11 @@ def write(kept: Precompiled, names: Iterable[str]) -> None:
             codes.append((name, spec.origin, *seen, package, marshal.dumps(compiled)))
     if len(codes) == len(kept.entries):
         return  # built into the interpreter, or somebody else's
-    temporary = f"{kept.path}.{os.getpid()}"
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            os.fchmod(fd, 0o644)
-            _write_all(fd, _file(kept.key, codes))
-        finally:
-            os.close(fd)
-        os.rename(temporary, kept.path)
+        write_atomic(kept.path, _file(kept.key, codes), 0o644)
+        os.chmod(kept.path, 0o644)  # for all, whatever the umask of who installs
     except OSError:
-        try:
-            os.unlink(temporary)
-        except OSError:
-            pass
+        pass  # a full disk: every module is still found in its own file
 
 
 def _file(key: tuple[str, str, str], codes: list[tuple[str, str, int, int, bool, bytes]]) -> bytes:
@@ -88,12 +80,6 @@ def _file(key: tuple[str, str, str], codes: list[tuple[str, str, int, int, bool,
         parts += [stamp, code]
     data = marshal.dumps((key, stamp, index))
     return b"".join((MAGIC, len(data).to_bytes(4, "little"), data, *parts))
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    at = 0
-    while at < len(data):
-        at += os.write(fd, memoryview(data)[at:])
 
 
 def main() -> int:

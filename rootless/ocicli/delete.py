@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from rootless.errors import InvalidState, NotFound
-from rootless.files import Lock
 from rootless.linux import signal
 from rootless.linux.process import open_pidfd
 from rootless.ocicli import records
@@ -40,7 +39,7 @@ def delete(record: records.Record, *, force: bool) -> None:
         if os.path.isdir(record.folder):
             record.remove()  # of a create that was killed
         return
-    with Lock(f"{record.folder}/lock"):
+    with record.lock():
         status = record.status()
         if status not in (records.STOPPED, records.CREATED) and not force:
             raise InvalidState(

@@ -7,7 +7,6 @@ that of a task which has ended, and which it does not name again.
 from __future__ import annotations
 
 from rootless.errors import NotFound, RootlessError
-from rootless.files import Lock
 from rootless.linux.process import is_alive
 from rootless.ocicli import records
 from rootless.ocicli.delete import forget
@@ -31,7 +30,7 @@ def take_away(record: records.Record) -> bool:
     try:
         if not _is_left_over(record.load()):
             return False
-        with Lock(f"{record.folder}/lock"):
+        with record.lock():
             if not _is_left_over(record.load()):
                 return False
             forget(record)

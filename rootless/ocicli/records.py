@@ -11,6 +11,7 @@ read.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from rootless import quickjson as json
@@ -110,16 +111,22 @@ class Record:
 
     def remove(self) -> None:
         """Remove the folder."""
-        for name in os.listdir(self.folder):
-            try:
-                os.unlink(f"{self.folder}/{name}")
-            except IsADirectoryError:
-                import shutil
+        while True:
+            for name in os.listdir(self.folder):
+                try:
+                    os.unlink(f"{self.folder}/{name}")
+                except IsADirectoryError:
+                    import shutil
 
-                shutil.rmtree(f"{self.folder}/{name}", ignore_errors=True)
-            except FileNotFoundError:
-                pass
-        os.rmdir(self.folder)
+                    shutil.rmtree(f"{self.folder}/{name}", ignore_errors=True)
+                except FileNotFoundError:
+                    pass
+            try:
+                return os.rmdir(self.folder)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY:
+                    raise
+                # Somebody has come for the lock in between, and will find no container under it.
 
     # reading
 
@@ -179,7 +186,8 @@ class Record:
         return bool(self.data.get("paused"))
 
     def lock(self) -> Lock:
-        return Lock(f"{self.folder}/lock")
+        """For whoever changes the container; NotFound where it has been removed meanwhile."""
+        return _RecordLock(f"{self.folder}/lock", make_folder=False)
 
     def state(self) -> dict[str, Any]:
         """What `state` shows, with runc's fields."""
@@ -196,6 +204,17 @@ class Record:
             "owner": _user_name(data.get("owner", 0)),
             "annotations": data.get("annotations") or {},
         }
+
+
+class _RecordLock(Lock):
+    __slots__ = ()
+
+    def acquire(self) -> bool:
+        try:
+            return super().acquire()
+        except FileNotFoundError:
+            name = os.path.basename(os.path.dirname(self.path))
+            raise NotFound(f"container `{name}` does not exist") from None
 
 
 def _user_name(uid: int) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rootless.errors import RootlessError
-from rootless.files import make_dirs, make_private_dir
+from rootless.files import Lock, make_dirs, make_private_dir
 
 
 def test_folders(tmp_path: Path) -> None:
@@ -39,3 +39,13 @@ def test_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder.rmdir()
     with pytest.raises(FileNotFoundError):
         make_dirs("x")
+
+
+def test_a_lock_in_a_removed_folder_makes_the_folder_or_says_that_it_is_gone(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(FileNotFoundError), Lock(str(tmp_path / "gone/lock"), make_folder=False):
+        pass
+    assert not (tmp_path / "gone").exists()
+    with Lock(str(tmp_path / "made/lock")):
+        assert (tmp_path / "made").is_dir()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rootless.errors import Conflict, RootlessError, SetupError, Usage
+from rootless.errors import Conflict, NotFound, RootlessError, SetupError, Usage
 from rootless.ocicli import events, inside, records, update
 from rootless.ocicli.bundle import add_user_namespace
 from rootless.ocicli.commandline import Given
@@ -25,6 +25,16 @@ def given(**options: str) -> Given:
 def test_ids_that_are_none(name: str) -> None:
     with pytest.raises(Usage):
         records.check_id(name)
+
+
+def test_a_record_that_another_call_removed_is_not_made_again_by_its_lock(tmp_path: Path) -> None:
+    record = records.Record(str(tmp_path), "c")
+    record.take()
+    with record.lock():
+        record.remove()
+    with pytest.raises(NotFound, match="`c` does not exist"), record.lock():
+        pass
+    assert not (tmp_path / "c").exists()
 
 
 def test_an_id_is_taken_once(tmp_path: Path) -> None:
