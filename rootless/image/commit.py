@@ -186,10 +186,7 @@ def pack_layer(
             raise
         if packing.wait()["size"] != result["size"]:
             raise RootlessError("the changes were not packed whole")
-        if store.layers.has(staging.name(parent)):
-            staging.abort()
-        else:
-            staging.commit(result)
+        staging.commit_new(parent, result)
     except BaseException:
         staging.abort()
         raise

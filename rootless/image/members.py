@@ -10,6 +10,7 @@ import os
 import stat
 
 from rootless.errors import NotFound, RootlessError
+from rootless.files import write_all
 from rootless.linux.fs import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from rootless.storage import compress, tar
 
@@ -191,7 +192,5 @@ def _spool(store: ImageStore, fd: int) -> int:
         total += len(block)
         if total > limit:
             raise ArchiveError(f"the archive is larger than the limit of {limit} bytes")
-        view = memoryview(block)
-        while view:
-            view = view[os.write(out, view) :]
+        write_all(out, block)
     return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from rootless.files import write_all
 from rootless.image.members import ArchiveError
 from rootless.image.reference import Reference, parse
 from rootless.oci import manifest as documents
@@ -83,10 +84,7 @@ def _import_layer(store: ImageStore, helper: Helper, source: int) -> tuple[str, 
         if result["spoiled"]:
             # Kept as what it unpacks to, since its own bytes could not be made again.
             return _repack(store, helper, staging)
-        if store.layers.has(staging.name("")):
-            staging.abort()
-        else:
-            staging.commit(result)
+        staging.commit_new("", result)
     except BaseException:
         staging.abort()
         raise
@@ -125,9 +123,7 @@ def download(store: ImageStore, url: str) -> int:
                 total += len(data)
                 if total > limit:
                     raise ArchiveError(f"{url}: larger than the limit of {limit} bytes")
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(out, view) :]
+                write_all(out, data)
             expected = answer.headers.get("Content-Length")
             if expected is not None and expected.isdigit() and int(expected) != total:
                 raise ArchiveError(f"{url}: cut off after {total} of {expected} bytes")

@@ -16,19 +16,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_MOST_OPEN = 32
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: Folders that a walk has open at once.
+MOST_OPEN = 32
 
 
-class _Level:
-    """A folder on the way down: its descriptor, or -1 and what it must turn out to be, and what is still to be done."""
+class Passed:
+    """A folder on the way down: its descriptor, or -1 and what it must turn out to be."""
 
-    __slots__ = ("name", "fd", "folders", "identity")
+    __slots__ = ("fd", "identity")
 
-    def __init__(self, name: str | bytes, fd: int, folders: list[str]) -> None:
-        self.name = name
+    def __init__(self, fd: int) -> None:
         self.fd = fd
-        self.folders = folders
         self.identity = (0, 0)
 
     def close(self) -> None:
@@ -41,10 +40,21 @@ class _Level:
 
     def reopen(self, below: int) -> None:
         """Come back from the folder `below`. Raises ESTALE where that has been moved away from here."""
-        self.fd = os.open("..", _FOLDER, dir_fd=below)
+        self.fd = os.open("..", FOLDER, dir_fd=below)
         status = os.fstat(self.fd)
         if (status.st_dev, status.st_ino) != self.identity:
-            raise OSError(errno.ESTALE, "a folder was moved while it was read", self.name)
+            raise OSError(errno.ESTALE, "a folder was moved while it was read")
+
+
+class _Level(Passed):
+    """One with what is still to be done in it."""
+
+    __slots__ = ("folders", "name")
+
+    def __init__(self, name: str | bytes, fd: int, folders: list[str]) -> None:
+        super().__init__(fd)
+        self.name = name
+        self.folders = folders
 
 
 def walk(
@@ -65,8 +75,8 @@ def walk(
                 entered = enter(levels[-1].fd if levels else parent, wanted)
                 if entered is not None:
                     levels.append(_Level(wanted, *entered))
-                    if len(levels) > _MOST_OPEN:
-                        levels[-1 - _MOST_OPEN].close()
+                    if len(levels) > MOST_OPEN:
+                        levels[-1 - MOST_OPEN].close()
             if not levels:
                 return
             level = levels[-1]
@@ -117,7 +127,7 @@ def remove(parent: int | None, name: str | bytes, *, force: bool = False) -> Non
 def _open_or_remove(parent: int | None, name: str | bytes) -> int | None:
     """Open a folder; anything else, and a folder that is closed and empty, is removed instead."""
     try:
-        return os.open(name, _FOLDER, dir_fd=parent)
+        return os.open(name, FOLDER, dir_fd=parent)
     except FileNotFoundError:
         return None
     except PermissionError:
@@ -126,7 +136,7 @@ def _open_or_remove(parent: int | None, name: str | bytes) -> int | None:
             return None
         except OSError:
             os.chmod(name, 0o700, dir_fd=parent)
-        return os.open(name, _FOLDER, dir_fd=parent)
+        return os.open(name, FOLDER, dir_fd=parent)
     except OSError as error:
         if error.errno not in (errno.ENOTDIR, errno.ELOOP):
             raise
@@ -160,7 +170,7 @@ def size(path: str) -> int:
     def enter(above: int | None, name: str | bytes) -> tuple[int, list[str]] | None:
         nonlocal total
         try:
-            fd = os.open(name, _FOLDER, dir_fd=above)
+            fd = os.open(name, FOLDER, dir_fd=above)
         except (FileNotFoundError, NotADirectoryError):
             return None
         folders = []

@@ -337,6 +337,13 @@ class Staging:
             clear(self._folder, self._helper)
         self._store._unlock(self._lock)
 
+    def commit_new(self, parent: str, result: dict[str, Any]) -> None:
+        """Let a new layer appear upon its parent, unless the very same one is there already."""
+        if self._store.has(self.name(parent)):
+            self.abort()
+        else:
+            self.commit(result)
+
     def abort(self) -> None:
         if self._job is not None:
             self._job.cancel()

@@ -10,47 +10,31 @@ import errno
 import os
 import stat
 
+from rootless.linux.tree import FOLDER, MOST_OPEN, Passed
 from rootless.storage.extract import MASKED_XATTR, OPAQUE, OPAQUE_XATTR, OWNER_XATTR, WHITEOUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
 # fuse-overlayfs writes it beside OPAQUE, as a device; as a file it is the whiteout of `.opq`.
 _FUSE_OPAQUE = b".wh..opq"
 
 
-_MOST_OPEN = 32
-
-
-class Place:
+class Place(Passed):
     """A folder of one layer, open while the walk is near it."""
 
-    __slots__ = ("fd", "identity", "layer", "path", "top")
+    __slots__ = ("layer", "path", "top")
 
     def __init__(self, layer: int, fd: int, top: int, path: bytes) -> None:
+        super().__init__(fd)
         self.layer = layer
-        self.fd = fd
         self.top = top  # the layer's own, which is the caller's
         self.path = path
-        self.identity = (0, 0)
 
     def close(self) -> None:
-        if self.fd >= 0 and self.fd != self.top:
-            status = os.fstat(self.fd)
-            self.identity = (status.st_dev, status.st_ino)
-            os.close(self.fd)
-            self.fd = -1
-
-    def reopen(self, below: int) -> None:
-        """Come back from the folder `below`. Raises ESTALE where that has been moved away from here."""
-        self.fd = os.open("..", _FOLDER, dir_fd=below)
-        status = os.fstat(self.fd)
-        if (status.st_dev, status.st_ino) != self.identity:
-            raise OSError(errno.ESTALE, "a folder was moved while it was read")
+        if self.fd != self.top:
+            super().close()
 
     def again(self) -> int:
         """The folder once more, from the top of its layer; the caller's."""
@@ -59,7 +43,7 @@ class Place:
             for name in self.path.split(b"/"):
                 above = fd
                 try:
-                    fd = os.open(name, _FOLDER, dir_fd=above)
+                    fd = os.open(name, FOLDER, dir_fd=above)
                 finally:
                     os.close(above)
         return fd
@@ -160,8 +144,8 @@ def walk(layers: list[int], *, raw: bool = False, plain: bool = False) -> Iterat
             opaque = bool(raw and below.places and _is_marked(below.places[0].fd))
             yield Node(path, name, place, status, is_opaque=opaque)
             below.read(raw, plain, masked)
-            if len(levels) > _MOST_OPEN:
-                levels[-_MOST_OPEN].leave_to(levels[1 - _MOST_OPEN])
+            if len(levels) > MOST_OPEN:
+                levels[-MOST_OPEN].leave_to(levels[1 - MOST_OPEN])
     finally:
         for level in levels:
             level.close()
@@ -210,7 +194,7 @@ class _Level:
     def open(self, name: bytes, found: list[tuple[Place, os.stat_result]]) -> None:
         for above, _ in found:
             try:
-                fd = os.open(name, _FOLDER, dir_fd=above.fd)
+                fd = os.open(name, FOLDER, dir_fd=above.fd)
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                     raise
@@ -335,7 +319,7 @@ def lookup(layers: list[int], path: bytes) -> os.stat_result | None:
                         return status
                 if not stat.S_ISDIR(status.st_mode):
                     break
-                fd = os.open(name, _FOLDER, dir_fd=folder)
+                fd = os.open(name, FOLDER, dir_fd=folder)
                 below.append(fd)
                 if _is_marked(fd) or is_opaque(folder):
                     break
