@@ -171,10 +171,10 @@ def main(words: list[str] | None = None) -> int:
         _flush()
         return status
     except BrokenPipeError as error:
-        if (
-            not _reader_has_left()
-        ):  # then it was another pipe, and an end without a word would be a riddle
-            return _report(error, words)
+        if not _reader_has_left():
+            return _report(
+                error, words
+            )  # it was another pipe, and an end without a word would be a riddle
         # As other Unix tools do it: whoever read our output has seen enough.
         _drop_output()
         return 141

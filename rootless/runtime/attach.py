@@ -126,9 +126,8 @@ class Sink:
     def __init__(self, fd: int) -> None:
         self.pending: memoryview | None = None
         self.broken = False
-        self.lost = (
-            0  # the errno of a write that failed with a reader still there: its disk is full
-        )
+        # The errno of a write that failed with a reader still there: its disk is full.
+        self.lost = 0
         self._socket: socket.socket | None = None
         self._small = False
         mode = os.fstat(fd).st_mode

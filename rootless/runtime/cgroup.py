@@ -754,7 +754,6 @@ def _remove(folder: str) -> bool:
                 or _words(f"{folder}/cgroup.procs")
                 or time.monotonic() > deadline
             ):
-                return (
-                    True  # somebody else's process is in it, or cgroups below it: theirs to remove
-                )
+                # Somebody else's process is in it, or cgroups below it: theirs to remove.
+                return True
             time.sleep(0.002)
