@@ -25,7 +25,12 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if os.geteuid() != 0 and (
+        theirs := [item for item in items if item.get_closest_marker("root")]
+    ):
+        config.hook.pytest_deselected(items=theirs)
+        items[:] = [item for item in items if item not in theirs]
     # A machine runs for minutes: beside all other tests, not after them.
     items.sort(key=lambda item: item.get_closest_marker("vm") is None)
 

@@ -12,10 +12,7 @@ import pytest
 
 from tests.support.engine import Engine
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0, reason="for root only: pytest -m root"),
-]
+pytestmark = pytest.mark.root
 MAP = ("host", "cat", "/proc/self/uid_map")
 
 

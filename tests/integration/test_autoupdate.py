@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -112,7 +111,7 @@ def test_without_rollback(rootless: Engine, image: str, tmp_path: Path) -> None:
     assert rootless.inspect(image, "image")["Id"] == bad
 
 
-@pytest.mark.skipif(not shutil.which("docker-registry"), reason="docker-registry is missing")
+@pytest.mark.needs("docker-registry")
 def test_registry(rootless: Engine, busybox_archive: Path, image: str, tmp_path: Path) -> None:
     with DockerRegistry() as server:
         name = f"{server.host}/team/app:1"

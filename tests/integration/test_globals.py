@@ -78,7 +78,7 @@ def test_hooks_dir(rootless: Engine, tmp_path: Path) -> None:
     assert '"ociVersion"' in (tmp_path / "state").read_text()
 
 
-@pytest.mark.skipif(Path("/dev/log").exists(), reason="this host has a system log")
+@pytest.mark.needs("no-syslog")
 def test_syslog_that_is_not_there(rootless: Engine) -> None:
     assert "--syslog: /dev/log: no such file" in rootless.fails("--syslog", "ps")
 

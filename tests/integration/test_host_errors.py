@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import host
 from tests.support.engine import Engine
 from tests.support.poor import in_mounts, plain, with_user_limit
 
@@ -77,7 +76,7 @@ def test_inotify_used_up(limit: str, sysctl: str, rootless: Engine) -> None:
         refused(done, "Error: inotify", f"sysctl {sysctl}")
 
 
-@pytest.mark.needs("userns")
+@pytest.mark.needs("userns", "pasta")
 @pytest.mark.parametrize(
     ("hidden", "options", "words"),
     [
@@ -92,8 +91,6 @@ def test_programs_and_devices(
     hidden: str, options: str, words: tuple[str, ...], fresh: Engine, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").touch()
-    if not host.has("pasta"):
-        pytest.skip("this host lacks: pasta")
     mounts = "\n".join(
         f"for at in /usr/bin /usr/libexec/podman /usr/lib/podman; do test ! -e $at/{name} || mount --bind {tmp_path}/empty $at/{name}; done"
         for name in hidden.split()
@@ -105,18 +102,15 @@ def test_programs_and_devices(
     refused(in_mounts(mounts, *fresh.program, *command, env=fresh.env), *words)
 
 
-@pytest.mark.needs("userns")
+@pytest.mark.needs("userns", "fuse-overlayfs")
 def test_fuse_overlayfs(fresh: Engine, tmp_path: Path) -> None:
-    if not host.has("fuse-overlayfs"):
-        pytest.skip("this host lacks: fuse-overlayfs")
     command = ("--storage-opt", "mount_program=/usr/bin/fuse-overlayfs", *HOST)
     done = in_mounts("mount --bind /dev/null /dev/fuse", *fresh.program, *command, env=fresh.env)
     refused(done, "fuse-overlayfs: ", "is /dev/fuse there and open to this user?")
 
 
+@pytest.mark.needs("privileged-ports")
 def test_ports(fresh: Engine) -> None:
-    if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= 80:
-        pytest.skip("every port is free here")
     result = fresh("run", "--rm", "-p", "80:80", "host", "true")
     assert result.code == 125
     plain(
@@ -126,9 +120,8 @@ def test_ports(fresh: Engine) -> None:
     )
 
 
+@pytest.mark.needs("no-delegation")
 def test_limits(fresh: Engine) -> None:
-    if host.has("delegation"):
-        pytest.skip("limits can be set here")
     for option in (("-m", "100m"), ("--cpus", "1"), ("--pids-limit", "10")):
         result = fresh("run", "--rm", *option, "--network", "none", "host", "true")
         assert result.code == 125

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import debian, images
+from tests.support import debian, host, images
 from tests.support.engine import Engine
 from tests.support.registry import PASSWORD, USER, DockerRegistry
 
@@ -57,8 +57,7 @@ class Podman:
 
 @pytest.fixture
 def podman(rootless: Engine) -> Iterator[Podman]:
-    if not shutil.which("podman"):
-        pytest.skip("this host lacks: podman")
+    host.require("podman")
     one = Podman(rootless.folder)
     yield one
     one("system", "reset", "-f")
@@ -370,8 +369,7 @@ def test_a_hundred_thousand_small_files(fresh: Engine, server: DockerRegistry) -
     assert list((fresh.data / "images/tmp").iterdir()) == []
 
 
-@pytest.mark.needs("debootstrap", "busybox")
-@pytest.mark.skipif(not Path("/var/lib/dpkg/info").is_dir(), reason="this host lacks: dpkg")
+@pytest.mark.needs("debootstrap", "busybox", "dpkg")
 def test_apt_installs_into_a_root_that_debootstrap_made(fresh: Engine, tmp_path: Path) -> None:
     mirror = tmp_path / "mirror"
     debian.repository(mirror, "busybox-static")

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from tests.support import host
 from tests.support.engine import Engine
 
 SLEEP = ("host", "sleep", "1000")
@@ -23,10 +24,7 @@ def other(rootless: Engine) -> Engine:
 @pytest.mark.parametrize(("kind", "network"), [*itertools.product(NAMESPACE, ("none", "pasta"))])
 def test_one_namespace_is_shared(other: Engine, kind: str, network: str) -> None:
     if network == "pasta":
-        from tests.support import host
-
-        if not host.has("pasta"):
-            pytest.skip("this host lacks: pasta")
+        host.require("pasta")
     link = f"/proc/self/ns/{NAMESPACE[kind]}"
     theirs = other.ok("exec", "x", "readlink", link)
     script = f"readlink {link}; readlink /proc/self/ns/net; ls /sys/class/net | grep -vc lo"

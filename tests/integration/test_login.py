@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -15,10 +14,7 @@ import pytest
 from tests.support.engine import Engine
 from tests.support.registry import PASSWORD, USER, DockerRegistry
 
-pytestmark = pytest.mark.skipif(
-    not shutil.which("docker-registry") or not shutil.which("htpasswd"),
-    reason="docker-registry or htpasswd is missing",
-)
+pytestmark = pytest.mark.needs("docker-registry", "htpasswd")
 PLAIN = "--tls-verify=false"
 
 
@@ -95,7 +91,7 @@ def test_the_registry_may_come_from_registries_conf(fresh: Engine, server: Docke
 
 
 @pytest.mark.peer
-@pytest.mark.skipif(not shutil.which("skopeo"), reason="skopeo is missing")
+@pytest.mark.needs("skopeo")
 def test_skopeo_reads_and_writes_the_same_file(fresh: Engine, server: DockerRegistry) -> None:
     login(fresh, server.host)
     skopeo = ["skopeo", "login", "--get-login", server.host]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +15,7 @@ from tests.support import images
 from tests.support.engine import Engine
 from tests.support.registry import DockerRegistry
 
-pytestmark = [
-    pytest.mark.skipif(not shutil.which("docker-registry"), reason="docker-registry is missing"),
-    pytest.mark.needs("userns"),
-]
+pytestmark = pytest.mark.needs("userns", "docker-registry")
 PLAIN = "--tls-verify=false"
 INDEX = "application/vnd.oci.image.index.v1+json"
 

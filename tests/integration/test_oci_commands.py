@@ -338,10 +338,9 @@ def test_kill_of_all(oci: Runtime) -> None:
     assert oci("kill", "--all", name).code == 0
 
 
+@pytest.mark.needs("no-cgroup2")
 def test_limits_need_a_cgroup(oci: Runtime) -> None:
     name = oci.start()
-    if oci.state(name)["status"] and Path("/sys/fs/cgroup/cgroup.controllers").exists():
-        pytest.skip("limits are tried in the machine of tests/vm")
     result = oci("update", "--pids-limit", "20", name)
     assert result.code == 1
     assert "cgroups of version 1" in result.err
@@ -454,9 +453,8 @@ def test_debug_messages(oci: Runtime) -> None:
     assert all(json.loads(line)["level"] == "debug" for line in log.read_text().splitlines())
 
 
+@pytest.mark.needs("no-cgroup2")
 def test_a_cgroup_on_demand(oci: Runtime) -> None:
-    if Path("/sys/fs/cgroup/cgroup.controllers").exists():
-        pytest.skip("a host with cgroups of version 2 may give one")
     result = oci("--rootless", "false", "run", "--bundle", str(oci.bundle()), "one")
     assert result.code == 1
     assert "--rootless=false: there can be no cgroup: this host has cgroups of version 1" in result.err  # fmt: skip

@@ -85,13 +85,9 @@ CASES: list[tuple[str, tuple[str, ...], str]] = [
     ("options", "command", "expected"), CASES, ids=lambda v: v if isinstance(v, str) else None
 )
 def test_inside(rootless: Engine, options: str, command: tuple[str, ...], expected: str) -> None:
-    if "keep-id" in options and not _has_ranges():
-        pytest.skip("this host lacks: subids")
+    if "keep-id" in options:
+        host.require("subids")
     assert rootless.ok(*HOST, *options.split(), *command) == expected
-
-
-def _has_ranges() -> bool:
-    return host.has("subids")
 
 
 @pytest.mark.parametrize(
@@ -329,10 +325,9 @@ def test_slirp4netns_needs_root_inside(rootless: Engine) -> None:
     assert "; use --network pasta" in error
 
 
+@pytest.mark.needs("no-systemd")
 def test_systemd_is_asked_for_where_there_is_none(rootless: Engine) -> None:
     """As Podman: it is said, and cgroups are made without it."""
-    if host.has("systemd"):
-        pytest.skip("this host has: a user manager")
     result = rootless("--cgroup-manager", "systemd", *HOST, "host", "echo", "ok")
     assert (result.code, result.out) == (0, "ok\n")
     assert result.err.startswith("WARN: --cgroup-manager systemd: falling back to cgroupfs: ")
@@ -434,9 +429,8 @@ def test_platform_of_a_local_image(rootless: Engine, busybox: str) -> None:
     assert "Trying to pull" in error or "s390x" in error
 
 
+@pytest.mark.needs("no-delegation")
 def test_parent_cgroup_needs_cgroups(rootless: Engine) -> None:
-    if host.has("delegation"):
-        pytest.skip("for hosts without delegated cgroups")
     error = rootless.fails(*HOST, "--cgroup-parent", "/foo", "host", "true")
     assert "cannot use the parent cgroup /foo (--cgroup-parent): " in error
     assert (

@@ -122,11 +122,9 @@ def test_odd_home(name: str, tmp_path: Path) -> None:
         engine.close()
 
 
-@pytest.mark.needs("userns", "overlay")
+@pytest.mark.needs("userns", "overlay", "fuse")
 def test_store_on_an_overlay(fresh: Engine, tmp_path: Path) -> None:
     """Where the kernel refuses an overlay on an overlay, another kind of root takes its place."""
-    if not host.has("fuse"):
-        pytest.skip("this host lacks: fuse")
     for name in ("l", "u", "w", "m"):
         (tmp_path / name).mkdir()
     mount = f"mount -t overlay -o userxattr,lowerdir={tmp_path}/l,upperdir={tmp_path}/u,workdir={tmp_path}/w overlay {tmp_path}/m"

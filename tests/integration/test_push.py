@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +15,7 @@ from tests.support.engine import Engine
 from tests.support.fake_registry import FakeRegistry, Handler
 from tests.support.registry import PASSWORD, USER, DockerRegistry
 
-pytestmark = [
-    pytest.mark.skipif(not shutil.which("docker-registry"), reason="docker-registry is missing"),
-    pytest.mark.needs("userns"),
-]
+pytestmark = pytest.mark.needs("userns", "docker-registry")
 PLAIN = "--tls-verify=false"
 
 
@@ -155,7 +151,7 @@ def test_dropped_blobs_are_made_again(
 
 
 @pytest.mark.peer
-@pytest.mark.skipif(not shutil.which("podman"), reason="podman is missing")
+@pytest.mark.needs("podman")
 def test_podman_runs_on_what_was_pushed(
     rootless: Engine, busybox: str, server: DockerRegistry, tmp_path: Path
 ) -> None:

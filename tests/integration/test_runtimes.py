@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import host
 from tests.support.engine import REPOSITORY, Engine
 from tests.support.pseudo import Terminal
 from tests.support.service import activated, passes_streams, refuses_terminals, serves_socket
@@ -24,8 +25,8 @@ OURS = str(REPOSITORY / "bin/rootless-oci")
 @pytest.fixture(params=["crun", "runc", OURS], ids=["crun", "runc", "rootless-oci"])
 def runtime(request: pytest.FixtureRequest) -> str:
     name = str(request.param)
-    if "/" not in name and shutil.which(name) is None:
-        pytest.skip(f"{name} is not installed")
+    if name != OURS:
+        host.require(name)
     return name
 
 
@@ -251,9 +252,8 @@ def test_one_that_is_not_there(rootless: Engine) -> None:
     assert "no valid executable found for OCI runtime /nowhere/r" in got.err
 
 
+@pytest.mark.needs("crun")
 def test_flags_are_passed_on(rootless: Engine, tmp_path: Path) -> None:
-    if shutil.which("crun") is None:
-        pytest.skip("crun is not installed")
     tmp_path.chmod(0o777)
     wrapper = tmp_path / "crun"
     wrapper.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/said\nexec crun "$@"\n')

@@ -15,10 +15,7 @@ from rootless.data import data_path
 from tests.support import slurm
 from tests.support.engine import REPOSITORY, Engine
 
-pytestmark = [
-    pytest.mark.needs("userns", "overlay"),
-    pytest.mark.skipif(bool(slurm.missing()), reason="needs the packages slurm-wlm and munge"),
-]
+pytestmark = pytest.mark.needs("userns", "overlay", "munged", "slurmctld", "slurmd", "srun")
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +12,7 @@ import pytest
 from tests.support.engine import Engine
 from tests.support.registry import DockerRegistry
 
-pytestmark = [
-    pytest.mark.skipif(
-        not (shutil.which("docker-registry") and shutil.which("gpg") and shutil.which("skopeo")),
-        reason="docker-registry, gpg or skopeo is missing",
-    ),
-    pytest.mark.needs("userns"),
-]
+pytestmark = pytest.mark.needs("userns", "docker-registry", "gpg", "skopeo")
 PLAIN = "--tls-verify=false"
 KEY = "signer@example.com"
 

@@ -8,7 +8,6 @@ import time
 
 import pytest
 
-from tests.support import host
 from tests.support.engine import Engine
 
 pytestmark = pytest.mark.needs("userns", "subids")
@@ -48,7 +47,7 @@ def test_mistakes(rootless: Engine, words: tuple[str, ...], message: str) -> Non
     assert message in done.err
 
 
-@pytest.mark.skipif(host.has("delegation"), reason="limits can be set here")
+@pytest.mark.needs("no-delegation")
 def test_a_limit_that_cannot_be_kept_changes_nothing(rootless: Engine) -> None:
     rootless.ok("create", "--name", "web", "host", "true")
     before = rootless.inspect("web")["HostConfig"]

@@ -32,12 +32,7 @@ from tests.support import bpf
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def library() -> None:
-    try:
-        ctypes.CDLL("libseccomp.so.2")
-    except OSError:
-        pytest.skip("libseccomp is not installed")
+pytestmark = pytest.mark.needs("libseccomp")
 
 
 def in_child(body: Callable[[], object]) -> int:
@@ -173,6 +168,7 @@ def test_load_needs_no_files(tmp_path: Path) -> None:
 # the default profile
 
 
+@pytest.mark.needs("x86-64")
 def test_case_25_sockets_under_the_default_profile(tmp_path: Path) -> None:
     def body() -> None:
         load(default_section(), tmp_path)
@@ -190,8 +186,6 @@ def test_case_25_sockets_under_the_default_profile(tmp_path: Path) -> None:
             )
             assert ctypes.get_errno() == errno.EAFNOSUPPORT
 
-    if os.uname().machine != "x86_64":
-        pytest.skip("uses x86_64's number")
     passes(body)
 
 
@@ -225,12 +219,9 @@ def low_memory(data: bytes) -> int:
     return address
 
 
+@pytest.mark.needs("32-bit-programs")
 def test_case_25_32_bit_socketcall(tmp_path: Path) -> None:
-    if os.uname().machine != "x86_64":
-        pytest.skip("int 0x80 is x86's")
     arguments = struct.pack("<3I", socket.AF_ALG, socket.SOCK_SEQPACKET, 0)
-    if os.WIFSIGNALED(in_child(lambda: int80(20, 0, 0))):
-        pytest.skip("this kernel runs no 32-bit programs")
 
     def body() -> None:
         load(default_section(), tmp_path)
@@ -241,10 +232,8 @@ def test_case_25_32_bit_socketcall(tmp_path: Path) -> None:
     passes(body)
 
 
+@pytest.mark.needs("x86-64")
 def test_case_25_keyrings_under_the_default_profile(tmp_path: Path) -> None:
-    if os.uname().machine != "x86_64":
-        pytest.skip("uses x86_64's numbers")
-
     def body() -> None:
         load(default_section("CAP_SYS_ADMIN"), tmp_path)
         for number in (248, 249, 250):
@@ -381,11 +370,9 @@ def by_crun(section: dict[str, Any], folder: Path) -> bytes:
 
 
 @pytest.mark.peer
-@pytest.mark.needs("userns", "crun")
+@pytest.mark.needs("userns", "crun", "x86-64")
 def test_crun_makes_the_same_of_the_default_profile(tmp_path: Path) -> None:
     """Every call number of three architectures, and every family of socket, get the same answer."""
-    if os.uname().machine != "x86_64":
-        pytest.skip("asks for x86_64's numbers")
     section = default_section("CAP_CHOWN", "CAP_SYS_CHROOT")
     theirs = by_crun(section, tmp_path / "bundle")
     ours = seccomp.compile(section, str(tmp_path))

@@ -2,22 +2,29 @@
 
 A test names what it needs: `@pytest.mark.needs("overlay", "pasta")`. Where something is missing it is skipped with that
 name; with ROOTLESS_TEST_REQUIRE_ALL=1 it fails instead, but for the names in ROOTLESS_TEST_WITHOUT, which a kind of
-machine is known not to have.
+machine is known not to have. `no-` before a name asks for a host without it, which nothing can provide: that only skips.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import getpass
 import os
+import platform
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.support import quadlet
+
+PODMANS_SECCOMP = Path("/usr/share/containers/seccomp.json")
 
 # Programs of other engines and tools: a feature each, by their own name.
 PROGRAMS = (
@@ -26,16 +33,20 @@ PROGRAMS = (
     "buildah",
     "busybox",
     "catatonit",
+    "conmon",
     "crun",
     "curl",
     "debootstrap",
     "docker-registry",
+    "dpkg",
     "fuse-overlayfs",
     "getsubids",
     "gpg",
+    "htpasswd",
     "iperf3",
     "iptables",
     "mke2fs",
+    "munged",
     "netavark",
     "newuidmap",
     "nft",
@@ -44,10 +55,14 @@ PROGRAMS = (
     "qemu-system-x86_64",
     "runc",
     "skopeo",
+    "slurmctld",
+    "slurmd",
     "slirp4netns",
     "ssh",
     "sshd",
+    "srun",
     "strace",
+    "systemd-analyze",
     "tmux",
     "umoci",
     "wrk",
@@ -157,11 +172,53 @@ def _vlan_filtering() -> bool:
     return _runs("unshare", "-Urn", program("ip") or "ip", "link", "add", "b", "type", "bridge", "vlan_filtering", "1")  # fmt: skip
 
 
+def _libseccomp() -> bool:
+    try:
+        ctypes.CDLL("libseccomp.so.2")
+    except OSError:
+        return False
+    return True
+
+
+def _programs_of_32_bits() -> bool:
+    """Whether the kernel answers `int 0x80`; where it was built without, the caller gets SIGSEGV."""
+    if not _x86_64():
+        return False
+    child = (
+        "import ctypes, mmap;"
+        "code = mmap.mmap(-1, 4096, prot=7);"
+        "code.write(bytes.fromhex('53b814000000cd805bc3'));"  # push rbx; mov eax, 20; int 0x80; pop rbx; ret
+        "ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(code)))()"
+    )
+    return _runs(sys.executable, "-c", child)
+
+
+def _podmans_seccomp_profile() -> bool:
+    return PODMANS_SECCOMP.exists()
+
+
+def _podmans_quadlet() -> bool:
+    return bool(quadlet.binary())
+
+
+def _privileged_ports() -> bool:
+    return int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) > 80
+
+
+def _syslog() -> bool:
+    return Path("/dev/log").exists()
+
+
+def _x86_64() -> bool:
+    return platform.machine() == "x86_64"
+
+
 def _internet() -> bool:
     return False  # by decision: no test leaves the machine
 
 
 _PROBES: dict[str, Callable[[], bool]] = {
+    "32-bit-programs": _programs_of_32_bits,
     "apparmor": _apparmor,
     "cgroup2": _cgroup2,
     "delegation": _delegation,
@@ -169,19 +226,27 @@ _PROBES: dict[str, Callable[[], bool]] = {
     "fuse": _fuse,
     "internet": _internet,
     "ipv6": _ipv6,
+    "libseccomp": _libseccomp,
     "overlay": _overlay,
+    "podman-5.4-quadlet": _podmans_quadlet,
+    "podmans-seccomp": _podmans_seccomp_profile,
+    "privileged-ports": _privileged_ports,
     "selinux": _selinux,
     "setuid-newuidmap": _setuid_newuidmap,
     "subids": _subids,
+    "syslog": _syslog,
     "systemd": _user_manager,
     "tun": _tun,
     "userns": _userns,
     "vlan-filtering": _vlan_filtering,
+    "x86-64": _x86_64,
 }
 
 
 @functools.cache
 def has(feature: str) -> bool:
+    if feature.startswith("no-"):
+        return not has(feature.removeprefix("no-"))
     if probe := _PROBES.get(feature):
         return probe()
     if feature in PROGRAMS:
@@ -191,7 +256,7 @@ def has(feature: str) -> bool:
 
 def excused(feature: str) -> bool:
     """Whether a missing feature may skip tests even where everything is required."""
-    if os.environ.get("ROOTLESS_TEST_REQUIRE_ALL") != "1":
+    if os.environ.get("ROOTLESS_TEST_REQUIRE_ALL") != "1" or feature.startswith("no-"):
         return True
     return feature in os.environ.get("ROOTLESS_TEST_WITHOUT", "").replace(",", " ").split()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -11,19 +10,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "scancel", "squeue", "sinfo")
-
-
-def find(name: str) -> str | None:
-    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-
-
-def missing() -> list[str]:
-    return [name for name in PROGRAMS if find(name) is None]
+from tests.support import host
 
 
 def version() -> tuple[int, int]:
-    program = find("slurmd")
+    program = host.program("slurmd")
     assert program is not None
     said = subprocess.run([program, "-V"], capture_output=True, text=True, check=True).stdout
     words = said.split()[-1].split(".")
@@ -120,7 +111,7 @@ class Slurm:
         self._until("an idle node", lambda: "idle" in self.say("sinfo", "-h", "-o", "%T"))
 
     def _start(self, name: str, *words: str) -> None:
-        program = find(name)
+        program = host.program(name)
         assert program is not None
         log = (self.folder / f"{name}.out").open("wb")
         self.processes.append(

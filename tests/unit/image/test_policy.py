@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from rootless.errors import PolicyError, RootlessError
 from rootless.image import policy, reference, signatures
 from rootless.image.policy import Candidate
 from rootless.image.transport import Transport
+from tests.support import host
 
 SHA = "sha256:" + "ab" * 32
 ACCEPT = [{"type": "insecureAcceptAnything"}]
@@ -134,8 +134,7 @@ def test_sigstore_is_refused_clearly() -> None:
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, bytes, bytes]]:
     """A gpg home with two keys; the public halves of both."""
-    if not shutil.which("gpg"):
-        pytest.skip("gpg is not installed")
+    host.require("gpg")
     home = tmp_path_factory.mktemp("g", numbered=False)
     home.chmod(0o700)
     gpg = [

@@ -15,6 +15,7 @@ import pytest
 from rootless.data import data_path
 from rootless.errors import SetupError
 from rootless.runtime import seccomp
+from tests.support import host
 from tests.support.bpf import ALLOW, I386, X86_64, deny
 from tests.support.bpf import run as run_bpf
 
@@ -38,10 +39,8 @@ PODMAN_CAPS = [
 
 @pytest.fixture(scope="module")
 def library() -> Any:
-    try:
-        return ctypes.CDLL("libseccomp.so.2")
-    except OSError:
-        pytest.skip("libseccomp is not installed")
+    host.require("libseccomp")
+    return ctypes.CDLL("libseccomp.so.2")
 
 
 @pytest.fixture
@@ -61,8 +60,7 @@ def section(*rules: dict[str, Any], default: str = "SCMP_ACT_ALLOW", **more: Any
 
 @pytest.fixture
 def on_x86_64() -> None:
-    if os.uname().machine != "x86_64":
-        pytest.skip("written for x86_64's numbers")
+    host.require("x86-64")
 
 
 def default_program(
@@ -123,15 +121,14 @@ def test_unknown_calls_look_like_an_old_kernel(on_x86_64: None, tmp_path: Path) 
     assert run_bpf(default_program(tmp_path), 400) == deny(errno.ENOSYS)
 
 
+@pytest.mark.needs("podmans-seccomp")
 def test_default_profile_against_podmans(
     on_x86_64: None, number: Any, library: Any, tmp_path: Path
 ) -> None:
     """Every call is answered as Podman's profile answers it, but for what is listed here."""
-    reference = Path("/usr/share/containers/seccomp.json")
-    if not reference.exists():
-        pytest.skip("containers-common is not installed")
     podman = seccomp.compile(
-        seccomp.profile(json.loads(reference.read_text()), PODMAN_CAPS), str(tmp_path / "cache")
+        seccomp.profile(json.loads(host.PODMANS_SECCOMP.read_text()), PODMAN_CAPS),
+        str(tmp_path / "cache"),
     )
     ours = default_program(tmp_path)
     library.seccomp_syscall_resolve_num_arch.restype = ctypes.c_char_p

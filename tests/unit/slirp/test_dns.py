@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import random
 
+import dnslib
 import pytest
 
 from slirp import dns
-
-dnslib = pytest.importorskip("dnslib")
 
 
 def _names(*upstream: str) -> dns.Names:

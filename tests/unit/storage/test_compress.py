@@ -8,10 +8,9 @@ import lzma
 from collections.abc import Callable
 
 import pytest
+import zstandard
 
 from rootless.storage.compress import BLOCK_SIZE, CompressionError, Deflater, inflate, sniff
-
-zstandard = pytest.importorskip("zstandard")
 
 DATA = bytes(range(256)) * 9000 + b"\0" * 3_000_000
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -120,16 +119,14 @@ def test_order_of_drop_in_folders() -> None:
 @pytest.mark.parametrize(
     "case", ["build", "container", "image", "kube", "network", "pod", "template", "volume"]
 )
+@pytest.mark.needs("systemd-analyze")
 def test_written_units_are_systemds(case: str, tmp_path: Path) -> None:
-    analyze = shutil.which("systemd-analyze")
-    if analyze is None:
-        pytest.skip("systemd-analyze is not here")
     sources, _ = find([str(CASES / case)])
     units, _ = Generator(sources, "/bin/echo").run()
     write(units, str(tmp_path))
     names = [unit.name.replace("@.", "@7.") for unit in units]
     done = subprocess.run(
-        [analyze, "--user", "--man=no", "--recursive-errors=no", "verify", *(str(tmp_path / name) for name in names)],
+        ["systemd-analyze", "--user", "--man=no", "--recursive-errors=no", "verify", *(str(tmp_path / name) for name in names)],
         capture_output=True, text=True, timeout=60, check=False,
         env={"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path), "PATH": "/usr/bin:/bin", "SYSTEMD_UNIT_PATH": f"{tmp_path}:/usr/lib/systemd/user"},
     )  # fmt: skip

@@ -115,12 +115,10 @@ def test_the_units_are_podmans(case: str) -> None:
     compare(case, RECORDED[case])
 
 
+@pytest.mark.needs("podman-5.4-quadlet")
 @pytest.mark.parametrize("case", SAME)
 def test_podman_says_the_same_here(case: str) -> None:
-    binary = podman.binary()
-    if not binary:
-        pytest.skip(f"Podman {podman.VERSION}'s generator is not installed")
-    compare(case, podman.ask(binary, case))
+    compare(case, podman.ask(podman.binary(), case))
 
 
 @pytest.mark.parametrize("kind", KINDS)

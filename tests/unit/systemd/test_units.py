@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -215,16 +214,14 @@ def test_prefix_and_restart() -> None:
 
 
 @pytest.mark.parametrize("new", [True, False])
+@pytest.mark.needs("systemd-analyze")
 def test_systemd_finds_no_mistake(tmp_path: Path, new: bool) -> None:
-    analyze = shutil.which("systemd-analyze")
-    if analyze is None:
-        pytest.skip("systemd-analyze is not here")
     made, wishes = facts(new=new)
     made.rest += HARD
     wishes.env = ["A=" + word.replace("\udcff", "") for word in HARD]
     (tmp_path / "container-web.service").write_text(make_unit(made, wishes))
     done = subprocess.run(
-        [analyze, "--user", "--man=no", "verify", str(tmp_path / "container-web.service")],
+        ["systemd-analyze", "--user", "--man=no", "verify", str(tmp_path / "container-web.service")],
         capture_output=True, text=True, timeout=60, check=False,
         env={"HOME": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 from tests.vm.guest.conftest import Command, until
 
-pytestmark = pytest.mark.skipif(
-    not shutil.which("nft", path="/usr/sbin:/usr/bin"), reason="nft is not installed"
-)
+pytestmark = pytest.mark.needs("nft")
 
 
 def test_vlan_and_a_published_port(rootless: Command) -> None:

@@ -11,11 +11,9 @@ import pytest
 from tests.vm.guest.conftest import Command, until
 
 RUNTIMES = [
-    pytest.param(
-        name,
-        marks=pytest.mark.skipif(shutil.which(name) is None, reason=f"{name} is not installed"),
-    )
-    for name in ("crun", "runc", "rootless-oci")
+    pytest.param("crun", marks=pytest.mark.needs("crun")),
+    pytest.param("runc", marks=pytest.mark.needs("runc")),
+    "rootless-oci",
 ]
 
 
