@@ -110,7 +110,7 @@ def prune(inv: Invocation) -> int:
     wanted = compile_filters(store, inv.words("filter"), users, time.time())
     for identity in prune_images(store, users, everything=everything, wanted=wanted):
         output.line(identity)
-    collect(store, users, copies=everything, partial=True)
+    collect(store, users, copies=everything)
     if inv.flag("blobs"):
         from rootless.image.check import drop_blobs
 

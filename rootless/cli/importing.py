@@ -28,6 +28,7 @@ def main(inv: Invocation) -> int:
 
     from rootless.cli import output
     from rootless.container.engine import open_engine
+    from rootless.container.image_users import tidy_images
     from rootless.image import changes, platform
     from rootless.image.rootfs import import_rootfs
 
@@ -39,7 +40,8 @@ def main(inv: Invocation) -> int:
     if wanted.variant:
         config["variant"] = wanted.variant
     config["config"] = settings
-    store = open_engine(inv.globals).images
+    engine = open_engine(inv.globals)
+    store = engine.images
     fd = 0
     try:
         if source.startswith(("http://", "https://")):
@@ -60,6 +62,7 @@ def main(inv: Invocation) -> int:
     for name in names:
         store.tell("tag", name, image.id)
     output.line(f"sha256:{image.id}")
+    tidy_images(engine)
     return 0
 
 

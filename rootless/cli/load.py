@@ -20,6 +20,7 @@ def main(inv: Invocation) -> int:
 
     from rootless.cli import output
     from rootless.container.engine import open_engine
+    from rootless.container.image_users import tidy_images
     from rootless.image.archive import load
 
     path = inv.text("input")
@@ -27,11 +28,13 @@ def main(inv: Invocation) -> int:
         raise RootlessError(
             "cannot read from terminal, use command-line redirection or the --input flag"
         )
-    store = open_engine(inv.globals).images
+    engine = open_engine(inv.globals)
+    store = engine.images
     for one in load(store, path or 0, path or "standard input"):
         store.tell("loadfromarchive", path or "-", one.image.id)
         for name in one.names or [f"sha256:{one.image.id}"]:
             output.line(f"Loaded image: {name}")
+    tidy_images(engine)
     return 0
 
 

@@ -19,6 +19,8 @@ PLATFORM = (
 
 def main(inv: Invocation) -> int:
     from rootless.cli import output
+    from rootless.container.engine import open_engine
+    from rootless.container.image_users import tidy_images
     from rootless.errors import RootlessError, Usage
     from rootless.image import platform, pull
     from rootless.image.session import Session
@@ -31,7 +33,8 @@ def main(inv: Invocation) -> int:
             inv.text("platform"), inv.text("arch"), inv.text("os"), inv.text("variant")
         )
     options = pull.PullOptions(inv.text("policy"), wanted, shared.access(inv))
-    store = shared.store(inv)
+    engine = open_engine(inv.globals)
+    store = engine.images
     reporter = shared.reporter(quiet=inv.flag("quiet"))
     failed: list[RootlessError] = []
     for name in inv.args:
@@ -50,6 +53,7 @@ def main(inv: Invocation) -> int:
         shared.say_error(one)
     if failed:
         raise failed[-1]
+    tidy_images(engine)
     return 0
 
 

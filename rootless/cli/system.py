@@ -266,7 +266,7 @@ def _prune(engine: Engine, inv: Invocation, failed: list[RootlessError]) -> int:
     before = usage.images_size(engine)
     fits = compile_filters(store, words, users, time.time())
     _told("Deleted Images", prune_images(store, users, everything=inv.flag("all"), wanted=fits))
-    collect(store, users, copies=inv.flag("all"), partial=True)
+    collect(store, users, copies=inv.flag("all"))
     freed += max(0, before - usage.images_size(engine))
 
     from rootless.cli.network import prune_networks

@@ -30,6 +30,7 @@ def commit_container(
 ) -> Image:
     """Make an image of a container's changes."""
     from rootless.container import events, lifecycle
+    from rootless.container.image_users import tidy_images
     from rootless.container.roots import COPY
     from rootless.container.status import status_of
     from rootless.image import changes as instructions
@@ -85,6 +86,7 @@ def commit_container(
         if held is not None:
             lifecycle.resume(engine, status_of(engine, identity))
     events.container_event(engine, record, "commit")
+    tidy_images(engine)
     return image
 
 

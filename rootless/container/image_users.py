@@ -1,4 +1,4 @@
-"""Which containers keep which images."""
+"""Which containers keep which images; and what that means for tidying up."""
 
 from __future__ import annotations
 
@@ -21,3 +21,10 @@ def image_users(engine: Engine) -> dict[str, list[str]]:
         if image:
             found.setdefault(image["id"], []).append(identity)
     return found
+
+
+def tidy_images(engine: Engine) -> None:
+    """After bringing in an image: remove what killed or broken commands have left of others."""
+    from rootless.image.collecting import tidy
+
+    tidy(engine.images, lambda: image_users(engine))

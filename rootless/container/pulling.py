@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rootless.container.image_users import tidy_images
 from rootless.image import platform, pull
 from rootless.image.session import Access, parse_delay
 
@@ -24,9 +25,11 @@ def pull_for(engine: Engine, options: CreateOptions, reporter: Reporter | None) 
         retry=3 if options.retry is None else options.retry,
         retry_delay_s=parse_delay(options.retry_delay),
     )
-    return pull.ensure_image(
+    image = pull.ensure_image(
         engine.images,
         options.image,
         pull.PullOptions(options.pull or pull.MISSING, wanted, access),
         reporter,
     )
+    tidy_images(engine)
+    return image

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 
 from rootless.image import platform as platforms
-from rootless.image.collecting import remove_unused
 from rootless.image.intake import IncomingLayer, Intake
 from rootless.image.members import ArchiveError, member_name, open_members
 from rootless.image.reference import parse, parse_normalised
@@ -61,15 +60,11 @@ def load(
     members = open_members(store, source, what)
     # Pulled images' names need folders; the helper is forked before any thread is.
     store.make()
-    added: list[str] = []
     try:
         with store.helper() as helper:
-            loader = _Loader(store, helper, members, what, platform or platforms.host(), added)
+            loader = _Loader(store, helper, members, what, platform or platforms.host())
             loader.only = only
             return loader.run()
-    except BaseException:
-        remove_unused(store, added)
-        raise
     finally:
         members.close()
 
@@ -82,14 +77,12 @@ class _Loader:
         members: TarMembers | FolderMembers,
         what: str,
         platform: Platform,
-        added: list[str],
     ) -> None:
         self.store = store
         self.helper = helper
         self.members = members
         self.what = what
         self.platform = platform
-        self.added = added
         self.only = ""
 
     def run(self) -> list[Loaded]:
@@ -333,9 +326,6 @@ class _Loader:
 
     def _each(self, work: list[tuple[IncomingLayer, Place]], take: Any) -> None:
         """Bring in several layers at once; the first error ends it."""
-        for layer, _ in work:
-            if not self.store.layers.has(layer.chain):
-                self.added.append(layer.chain)
         missing = [one for one in work if not self.store.layers.has(one[0].chain)]
         run_all(missing, lambda one: take(*one), len(os.sched_getaffinity(0)) + 1)
 

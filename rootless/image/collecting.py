@@ -1,4 +1,9 @@
-"""What no image needs any more: its layers and blobs, and what killed commands have left."""
+"""What no image needs any more: its layers and blobs, and what killed commands have left.
+
+Who brings an image in notes it under `tmp` (Bringing); the note of a command that was killed or broke off stays. Its
+layers and parts of blobs serve the same image's next pull. The next command that has brought something in finds the
+note and collects what is left, whatever else it was; no reader pays for that.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +11,14 @@ import json
 import os
 import time
 
-from rootless.files import read_json
+from rootless.files import make_dirs, read_json
 from rootless.oci.digest import is_digest
+from rootless.storage.blobs import explain_full
 from rootless.storage.parallel import run_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from rootless.image.store import Image, ImageStore
     from rootless.storage.unpack import Helper
@@ -20,8 +26,71 @@ if TYPE_CHECKING:
 # Layers that are removed at once: most of it is waiting for the file system.
 _REMOVERS = 4
 _UNFINISHED_S = 60
-# For so long a broken fetch can be gone on with.
-_PARTIAL_S = 24 * 3600
+_NOTE = "begun-"
+_count = 0
+
+
+class Bringing:
+    """Entered by who brings layers and blobs in: they are not collected meanwhile, and are noted until all is done."""
+
+    __slots__ = ("_before", "_hold", "_note", "_store")
+
+    def __init__(self, store: ImageStore) -> None:
+        self._store = store
+        self._hold = store.hold()
+        self._note = ""
+        self._before: set[str] = set()
+
+    def __enter__(self) -> Bringing:
+        global _count
+        _count += 1
+        tmp = f"{self._store.root}/tmp"
+        self._note = f"{tmp}/{_NOTE}{os.uname().nodename}-{os.getpid()}-{_count}"
+        self._hold.acquire()
+        try:
+            make_dirs(tmp)
+            os.close(os.open(self._note, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._before = self._all()
+        except OSError as error:
+            self._hold.release()
+            raise explain_full(error, self._store.root) from error
+        return self
+
+    def _all(self) -> set[str]:
+        """What could be left: layers, and parts of blobs."""
+        parts = [one for one in os.listdir(f"{self._store.root}/tmp") if one.startswith("blob-")]
+        return {*self._store.layers.all(), *parts}
+
+    def settle(self) -> None:
+        """After a failure: take the note away where nothing was left."""
+        if self._all() <= self._before:
+            self._done()
+
+    def _done(self) -> None:
+        try:
+            os.unlink(self._note)
+        except FileNotFoundError:
+            pass  # collect() was here, or it has been settled already
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self._done()
+        else:
+            self.settle()
+        self._hold.release()
+
+
+def tidy(store: ImageStore, keep: Callable[[], Iterable[str]]) -> None:
+    """Collect what commands have left that were killed or broke off, if there is any; for who has brought an image in.
+
+    `keep` is asked only then.
+    """
+    try:
+        names = os.listdir(f"{store.root}/tmp")
+    except FileNotFoundError:
+        return
+    if any(name.startswith(_NOTE) for name in names):
+        collect(store, keep())
 
 
 def collect(
@@ -30,13 +99,12 @@ def collect(
     *,
     block: bool = False,
     copies: bool = False,
-    partial: bool = False,
 ) -> int:
     """Remove layers and blobs that no record needs; return the freed blob bytes.
 
     `keep` names the images that containers use: of those, former host images live on. Where others are at work on
     the store it is left to the next command, unless `block`. With `copies`, what is here of additional stores'
-    images (image/adopt.py) goes as well, unless containers use it; with `partial`, what broken pulls left today.
+    images (image/adopt.py) goes as well, unless containers use it.
     """
     lock = store.exclusive(block=block)
     if not lock.acquire():
@@ -72,8 +140,9 @@ def collect(
             worker = get_helper()
             run_all(unused, lambda chain: store.layers.remove(chain, worker), _REMOVERS)
         store.layers.sweep(get_helper)
-        store.blobs.sweep(0 if partial else _PARTIAL_S)
+        store.blobs.sweep()
         _sweep_unfinished(store)
+        _sweep_notes(store)
         return freed
     finally:
         for one in helper:
@@ -111,6 +180,14 @@ def _sweep_unfinished(store: ImageStore) -> None:
                     os.unlink(file.path)
             except FileNotFoundError:
                 continue
+
+
+def _sweep_notes(store: ImageStore) -> None:
+    """Remove the notes; who wrote one holds the lock that collect() has alone."""
+    tmp = f"{store.root}/tmp"
+    for name in os.listdir(tmp) if os.path.isdir(tmp) else ():
+        if name.startswith(_NOTE):
+            os.unlink(f"{tmp}/{name}")
 
 
 def _listed_blobs(store: ImageStore) -> set[str]:

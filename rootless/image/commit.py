@@ -11,6 +11,7 @@ import os
 import time
 
 from rootless.errors import RootlessError
+from rootless.image.collecting import Bringing
 from rootless.image.source import enlarge_pipe
 from rootless.oci import manifest as documents
 from rootless.oci.digest import sha256
@@ -77,7 +78,7 @@ def commit(store: ImageStore, request: Request) -> Image:
     """Make the image; the container is paused or stopped, or its files may change under way."""
     store.make()
     base = request.base
-    with store.helper() as helper, store.hold():
+    with store.helper() as helper, Bringing(store):
         diff_id, size = _layer(store, helper, request)
         created = rfc3339(time.time())
         document: dict[str, Any] = dict(base.config) if base is not None else {}

@@ -137,6 +137,7 @@ def _stamp(path: str) -> int:
 def _make(store: ImageStore, cached: str) -> Image:
     import time
 
+    from rootless.image.collecting import Bringing
     from rootless.oci.image import emit, rfc3339
     from rootless.oci.manifest import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST
     from rootless.storage.layers import chain_ids
@@ -172,7 +173,7 @@ def _make(store: ImageStore, cached: str) -> Image:
             "layers": [{"mediaType": OCI_LAYER, "digest": diff_id, "size": len(data)}],
         }
     )
-    with store.hold():
+    with Bringing(store):
         chain = chain_ids([diff_id])[0]
         if not store.layers.has(chain):
             _unpack(store, chain, diff_id, data)

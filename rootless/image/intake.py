@@ -7,8 +7,9 @@
         image = intake.commit(names)
 
 A layer is unpacked while it arrives: the helper's worker follows the growing file. What it wrote becomes visible only
-after both digests were right. Leaving without commit leaves whole layers, which the next collect() removes, and parts
-of blobs, which the next pull resumes; leaving a full disk leaves nothing.
+after both digests were right. A pull that breaks off leaves whole layers and parts of blobs, with which the next pull of
+the same image goes on and which any other next command collects (image/collecting.py). What comes from an archive, or
+finds the disk full, leaves nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import threading
 
 from rootless.errors import RootlessError
-from rootless.image.collecting import remove_unused
+from rootless.image.collecting import Bringing, remove_unused
 from rootless.oci.image import diff_ids, parse_config
 from rootless.oci.manifest import Manifest
 from rootless.storage.blobs import is_full
@@ -27,7 +28,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from rootless.files import Lock
     from rootless.image.store import Image, ImageStore
     from rootless.storage.blobs import BlobWriter
     from rootless.storage.layers import Staging
@@ -79,24 +79,25 @@ class Intake:
         ]
         # Unpacking takes a processor each; downloads run on beside it.
         self.slots = threading.BoundedSemaphore(max(2, len(os.sched_getaffinity(0))))
-        self._hold: Lock | None = None
+        self._bringing = Bringing(store)
         self._brought: list[str] = []
 
     def __enter__(self) -> Intake:
         self.store.make()
-        self._hold = self.store.hold()
-        self._hold.acquire()
+        self._bringing.__enter__()
         self._brought = [one.chain for one in self._layers if not self.store.layers.has(one.chain)]
         return self
 
-    def __exit__(self, _kind: object, error: BaseException | None, *_: object) -> None:
-        if self._hold is not None:
-            self._hold.release()
-        if is_full(error):
-            # Nobody wants a remainder to go on with on a disk that has no room for it.
+    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
+        self._bringing.__exit__(kind)
+        if kind is None:
+            return
+        if is_full(error) or not self.origins:
+            # Nobody goes on with a remainder on a disk that has no room for it, or while the archive is still there.
             for layer in self._layers:
                 self.store.blobs.forget_partial(layer.digest)
             remove_unused(self.store, self._brought)
+            self._bringing.settle()
 
     def layers(self) -> Iterator[IncomingLayer]:
         return iter(self._layers)

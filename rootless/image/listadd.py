@@ -7,6 +7,7 @@ import os
 from rootless.errors import NotFound, RootlessError, Usage
 from rootless.image import platform as platforms
 from rootless.image import reference
+from rootless.image.collecting import Bringing
 from rootless.image.lists import ManifestList, find
 from rootless.image.push import manifest_for
 from rootless.image.session import Reporter, Session
@@ -207,7 +208,7 @@ def add_artifact(
     """Make an artifact of files and add it."""
     store = found.store
     store.make()
-    with store.hold():
+    with Bringing(store):
         config_type = artifact.config_type
         data = b"{}"
         if artifact.config_path:

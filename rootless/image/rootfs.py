@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from rootless.files import write_all
+from rootless.image.collecting import Bringing
 from rootless.image.members import ArchiveError
 from rootless.image.reference import Reference, parse
 from rootless.oci import manifest as documents
@@ -38,7 +39,7 @@ def import_rootfs(
     from rootless.oci.image import rfc3339
 
     store.make()
-    with store.helper() as helper, store.hold():
+    with store.helper() as helper, Bringing(store):
         diff_id, size = _import_layer(store, helper, source)
         created = rfc3339(time.time())
         document = {

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import time
 
 from rootless.errors import RootlessError
 from rootless.files import make_dirs, read_bytes, write_atomic
@@ -129,31 +128,29 @@ class BlobStore:
                 if fd >= 0:
                     os.close(fd)
 
-    def sweep(self, older_than_s: float) -> None:
-        """Remove what broken fetches have left and nobody has gone on with for so long."""
+    def sweep(self) -> None:
+        """Remove what broken fetches have left, unless somebody goes on with it."""
         try:
             names = os.listdir(self._partial)
         except FileNotFoundError:
             return
-        limit = time.time() - older_than_s
         for name in names:
             if name.startswith("blob-"):
-                self._drop_partial(f"{self._partial}/{name}", limit)
+                self._drop_partial(f"{self._partial}/{name}")
 
     def forget_partial(self, digest: str) -> None:
         """Remove what a broken fetch of one blob has left, unless somebody goes on with it."""
-        self._drop_partial(self._partial_path(digest), time.time())
+        self._drop_partial(self._partial_path(digest))
 
-    def _drop_partial(self, path: str, limit: float) -> None:
+    def _drop_partial(self, path: str) -> None:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             return
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(fd).st_mtime <= limit:
-                # As in writer(): whoever waits for the lock finds that the file is gone.
-                os.unlink(path)
+            # As in writer(): whoever waits for the lock finds that the file is gone.
+            os.unlink(path)
         except (BlockingIOError, FileNotFoundError):
             pass
         finally:

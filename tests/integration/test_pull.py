@@ -32,10 +32,7 @@ from tests.support.fake_registry import (
 from tests.support.poor import in_mounts
 from tests.support.registry import PASSWORD, USER, DockerRegistry
 
-pytestmark = [
-    pytest.mark.skipif(not shutil.which("docker-registry"), reason="docker-registry is missing"),
-    pytest.mark.needs("userns"),
-]
+pytestmark = pytest.mark.needs("userns", "docker-registry")
 PLAIN = "--tls-verify=false"
 
 
@@ -135,7 +132,7 @@ def test_what_skopeo_pushed(
 
 
 @pytest.mark.peer
-@pytest.mark.skipif(not shutil.which("podman"), reason="podman is missing")
+@pytest.mark.needs("podman")
 def test_what_podman_pushed(
     rootless: Engine, server: DockerRegistry, busybox_archive: Path, tmp_path: Path
 ) -> None:
@@ -375,7 +372,7 @@ def test_tls_and_passwords(fresh: Engine, busybox_archive: Path, tmp_path: Path)
         fresh.ok("pull", "-q", PLAIN, f"--creds={USER}:{PASSWORD}", name)
 
 
-@pytest.mark.skipif(not shutil.which("htpasswd"), reason="htpasswd is missing")
+@pytest.mark.needs("htpasswd")
 def test_passwords_without_tls(fresh: Engine, busybox_archive: Path) -> None:
     """Only where somebody has said that this registry may be asked without TLS."""
     with DockerRegistry(auth=True) as server:
@@ -713,11 +710,74 @@ def test_prune_removes_what_a_broken_pull_left(fresh: Engine, fake: FakeRegistry
     assert "connection cut off" in fresh.fails("pull", "-q", PLAIN, "--retry=0", f"{fake.host}/a:1")
     store = fresh.data / "images"
     assert [one.stat().st_size for one in (store / "tmp").glob("blob-*")] == [half]
-    fresh.ok("rmi", "--force", "none")
-    assert list((store / "tmp").glob("blob-*"))
+    assert len(list((store / "layers").iterdir())) == 1
     fresh.ok("image", "prune", "--force")
     assert not list((store / "tmp").iterdir())
     assert not list((store / "layers").iterdir())
+
+
+@pytest.mark.parametrize("then", ["pull", "load", "import", "commit", "run", "rmi"])
+def test_what_a_killed_pull_left_goes_with_the_next_command(
+    fresh: Engine, fake: FakeRegistry, tmp_path: Path, then: str
+) -> None:
+    made = Made(
+        fake, layer(), images.layer([images.file("f", random.Random(4).randbytes(2 << 20))])
+    )
+    fake.add_manifest("a", made.document, "1")
+    other = Made(fake, layer(7), repository="b")
+    fake.add_manifest("b", other.document, "1")
+    root = tmp_path / "root.tar"
+    root.write_bytes(layer(8))
+    if then in ("commit", "rmi"):
+        fresh.ok("import", "-q", root, "kept")
+        fresh.ok("create", "--name=c", "kept", "x")
+    data, release = made.layers[1], threading.Event()
+
+    def stall(handler: Handler) -> bool:
+        handler.answer(200, data[: len(data) // 2], len(data))
+        release.wait(30)
+        return True
+
+    fake.rules[f"/v2/a/blobs/{digest_of(data)}"] = stall
+    store = fresh.data / "images"
+    before = {one.name for one in (store / "layers").glob("*")}
+    process = fresh.popen("pull", "-q", PLAIN, f"{fake.host}/a:1")
+    try:
+        for _ in range(3000):
+            parts = [one.stat().st_size for one in (store / "tmp").glob("blob-*")]
+            if any(parts) and len(list((store / "layers").glob("*"))) > len(before):
+                break
+            threading.Event().wait(0.01)
+        else:
+            pytest.fail("no layer came")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        release.set()
+    # What only reads leaves it to the next pull of the same.
+    assert made.id not in fresh.ok("images", "-q", "--no-trunc")
+    assert len(list((store / "layers").iterdir())) == len(before) + 1
+    match then:
+        case "pull":
+            fresh.ok("pull", "-q", PLAIN, f"{fake.host}/b:1")
+        case "load":
+            images.docker_archive(tmp_path / "b.tar", [layer(9)], ["b:1"])
+            fresh.ok("load", "-i", tmp_path / "b.tar")
+        case "import":
+            fresh.ok("import", "-q", root, "b")
+        case "commit":
+            fresh.ok("commit", "-q", "c", "b")
+        case "run":
+            fresh.ok("create", PLAIN, f"{fake.host}/b:1", "x")
+        case _:
+            fresh.ok("rmi", "--force", "none")
+    assert not list((store / "tmp").iterdir())
+    kept = {
+        chain.partition(":")[2]
+        for path in (store / "records").iterdir()
+        for chain in json.loads(path.read_text())["chains"]
+    }
+    assert {one.name for one in (store / "layers").iterdir()} == kept
 
 
 def test_several_pulls_fetch_each_blob_once(fresh: Engine, fake: FakeRegistry) -> None:

@@ -13,7 +13,7 @@ import pytest
 from rootless.errors import RootlessError
 from rootless.image import archive
 from rootless.image.check import check
-from rootless.image.collecting import collect
+from rootless.image.collecting import collect, tidy
 from rootless.image.commit import pack_layer
 from rootless.image.remove import remove
 from rootless.image.store import ImageStore
@@ -86,7 +86,7 @@ def test_killed_at_each_step_of_a_load(tmp_path: Path) -> None:
         [loaded] = archive.load(store, str(source), "x")
         assert loaded.names == [NAME]
         assert store.lookup(NAME).id == loaded.image.id
-        collect(store)
+        tidy(store, tuple)
         assert os.listdir(f"{store.root}/tmp") == []
         assert check(store) == []
         remove(store, NAME, {})
