@@ -132,16 +132,15 @@ def _sleep(
     timeout_ms = None
     if next_at is not None:
         timeout_ms = max(0, int((next_at - time.monotonic()) * 1000)) + 1
-    sleeper.execute(
-        title=title(arguments[-1]),
-        name=NAME,
+    sleep = sleeper.Sleep(
+        NAME,
+        sys.executable,
+        arguments,
         descriptors=sorted(monitor.handlers),
         signals=SIGNALS,
         timeout_ms=timeout_ms,
-        path=sys.executable,
-        arguments=arguments,
-        environment=environment,
     )
+    sleeper.execute(sleep, title=title(arguments[-1]), environment=environment)
 
 
 class Idler:

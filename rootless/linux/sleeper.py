@@ -13,12 +13,14 @@ each sleep, by constants, and lives in a memory file; nothing is compiled at ins
         goto again
 
 Signals that are to wake it must be blocked by whoever executes it (a mask outlasts execve(2)): they stay pending for the
-program that follows. What it executes has its environment. Instructions: Intel 64 Software Developer's Manual, volume 2; Arm Architecture Reference Manual, C6.
-Files: elf(5). System calls: syscall(2), "Architecture calling conventions".
+program that follows. What it executes has its environment.
+
+Instructions: Intel 64 Software Developer's Manual, volume 2; Arm Architecture Reference Manual, C6. Files: elf(5). System calls: syscall(2), "Architecture calling conventions".
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from struct import pack
 
@@ -149,20 +151,38 @@ ASSEMBLERS: dict[str, type[Assembler]] = {"x86_64": _X86, "aarch64": _Arm64}
 MOST = 400
 
 
-def program(
-    kind: type[Assembler],
-    *,
-    name: str,
-    descriptors: Sequence[int],
-    signals: Collection[int],
-    timeout_ms: int | None,
-    path: str,
-    arguments: Sequence[str],
-) -> bytes:
-    """The ELF file: waits for input on one of the descriptors, a signal or the time, and executes `path`.
+class Sleep:
+    """What a sleeper waits for and what it executes then."""
 
-    It must be started with one argument, as `execute` does; what it executes gets its environment.
-    """
+    __slots__ = ("name", "descriptors", "signals", "timeout_ms", "path", "arguments")
+
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        arguments: Sequence[str],
+        *,
+        descriptors: Sequence[int] = (),
+        signals: Collection[int] = (),
+        timeout_ms: int | None = None,
+    ) -> None:
+        """
+        :param name: the sleeping process's (comm), of which 15 bytes are kept
+        :param path: what it executes, with these arguments and its own environment
+        :param descriptors: input on one of them wakes it
+        :param signals: so does one of these
+        :param timeout_ms: and so does the time, in milliseconds
+        """
+        self.name = name
+        self.path = path
+        self.arguments = arguments
+        self.descriptors = descriptors
+        self.signals = signals
+        self.timeout_ms = None if timeout_ms is None else min(timeout_ms, _LONGEST_MS)
+
+
+def program(kind: type[Assembler], sleep: Sleep) -> bytes:
+    """The ELF file. It must be started with one argument, as `execute` does."""
     data = bytearray()
 
     def text(value: str) -> int:
@@ -170,13 +190,13 @@ def program(
         data.extend(os.fsencode(value) + b"\0")
         return at
 
-    comm, program_path = text(name[:15]), text(path)
-    words = [text(word) for word in arguments]
+    comm, path = text(sleep.name[:15]), text(sleep.path)
+    words = [text(word) for word in sleep.arguments]
     data.extend(bytes(-len(data) % 8))
     vector = _DATA + len(data)
     data.extend(pack(f"<{len(words) + 1}Q", *words, 0))
     entry = _DATA + len(data)
-    code = _code(kind(), descriptors, signals, timeout_ms, comm, program_path, vector)
+    code = _code(kind(), sleep, comm, path, vector)
     end = entry - _BASE + len(code)
     return (
         pack("<16sHHIQQQIHHHHHH", b"\x7fELF\2\1\1", 2, kind.MACHINE, 1, entry, 64, 0, 0, 64, 56, 2, 64, 0, 0)
@@ -187,33 +207,28 @@ def program(
     )  # fmt: skip
 
 
-def _code(
-    machine: Assembler,
-    descriptors: Sequence[int],
-    signals: Collection[int],
-    timeout_ms: int | None,
-    name: int,
-    path: int,
-    arguments: int,
-) -> bytes:
+def _code(machine: Assembler, sleep: Sleep, name: int, path: int, arguments: int) -> bytes:
+    """The instructions; `name`, `path` and `arguments` are the addresses of what `program` has laid out."""
     time, mask, polled = Slot(0), Slot(2), Slot(3)
-    slots = 4 + len(descriptors)
+    slots = 4 + len(sleep.descriptors)
     slots += slots % 2  # a stack has to be aligned to 16 bytes
     machine.reserve(slots)
     # A program starts with this on its stack: the count 1, its argument, NULL, the environment.
     environment = Slot(slots + 3)
     machine.call(machine.prctl, _PR_SET_NAME, name, 0, 0, 0)
-    machine.store(mask, sum(1 << number - 1 for number in signals))
+    machine.store(mask, sum(1 << number - 1 for number in sleep.signals))
     # struct pollfd: int fd; short events; short revents
     machine.store(polled, _POLLIN << 32)
     machine.call(machine.signalfd4, -1, mask, 8, _SFD_CLOEXEC)
     machine.store_result(polled)
-    for place, fd in enumerate(descriptors, polled + 1):
+    for place, fd in enumerate(sleep.descriptors, polled + 1):
         machine.store(place, _POLLIN << 32 | fd)
-    if timeout_ms is not None:
-        machine.store(0, timeout_ms // 1000)
-        machine.store(1, timeout_ms % 1000 * 1_000_000)
-    machine.call(machine.ppoll, polled, 1 + len(descriptors), 0 if timeout_ms is None else time, 0, 0)  # fmt: skip
+    limit: int | Slot = 0
+    if sleep.timeout_ms is not None:
+        machine.store(0, sleep.timeout_ms // 1000)
+        machine.store(1, sleep.timeout_ms % 1000 * 1_000_000)
+        limit = time
+    machine.call(machine.ppoll, polled, 1 + len(sleep.descriptors), limit, 0, 0)
     again = len(machine.code)
     machine.call(machine.execve, path, arguments, environment)
     machine.store(0, 1)
@@ -223,35 +238,19 @@ def _code(
     return bytes(machine.code)
 
 
-def execute(
-    *,
-    title: str,
-    name: str,
-    descriptors: Sequence[int],
-    signals: Collection[int],
-    timeout_ms: int | None,
-    path: str,
-    arguments: Sequence[str],
-    environment: Mapping[str, str],
-) -> NoReturn:
-    """Become a process called `name` (comm) and `title` (command line) that sleeps, and then becomes `path`.
+def execute(sleep: Sleep, *, title: str, environment: Mapping[str, str]) -> NoReturn:
+    """Become a process with `title` as its command line that sleeps, and then becomes what follows.
 
-    :raises OSError: where that cannot be: another kind of machine, memory files that may not be executed (the sysctl
-        vm.memfd_noexec), too many descriptors.
+    :raises OSError: where that cannot be: ENOTSUP for another kind of machine, E2BIG for more than MOST descriptors,
+        what the kernel says where memory files may not be executed (the sysctl vm.memfd_noexec)
     """
-    kind = ASSEMBLERS.get(os.uname().machine)
-    if kind is None or len(descriptors) > MOST:
-        raise OSError(38, "Function not implemented")
-    image = program(
-        kind,
-        name=name,
-        descriptors=descriptors,
-        signals=signals,
-        timeout_ms=None if timeout_ms is None else min(timeout_ms, _LONGEST_MS),
-        path=path,
-        arguments=arguments,
-    )
-    fd = _memory_file(name)
+    machine = os.uname().machine
+    if machine not in ASSEMBLERS:
+        raise OSError(errno.ENOTSUP, f"no sleeper is known for {machine} machines")
+    if (count := len(sleep.descriptors)) > MOST:
+        raise OSError(errno.E2BIG, f"a sleeper waits for at most {MOST} descriptors, not {count}")
+    image = program(ASSEMBLERS[machine], sleep)
+    fd = _memory_file(sleep.name)
     try:
         os.write(fd, image)
         os.execve(fd, [title], environment)
@@ -263,6 +262,5 @@ def _memory_file(name: str) -> int:
     try:
         return os.memfd_create(name, _MFD_CLOEXEC | _MFD_EXEC)
     except OSError:
-        return os.memfd_create(
-            name, _MFD_CLOEXEC
-        )  # before Linux 6.3 they are executable without being asked
+        # Before Linux 6.3 they are executable without being asked.
+        return os.memfd_create(name, _MFD_CLOEXEC)

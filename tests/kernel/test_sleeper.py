@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shutil
@@ -30,16 +31,15 @@ class Sleeper:
     def __init__(self, kind: str, file: Path, *, timeout_ms: int | None = None) -> None:
         self.read, self.write = os.pipe()
         others = [os.dup(self.read) for _ in range(3)]
-        image = sleeper.program(
-            sleeper.ASSEMBLERS[kind],
-            name="sleeper-of-a-test",
+        sleep = sleeper.Sleep(
+            "sleeper-of-a-test",
+            sys.executable,
+            ["python3", "-I", "-S", "-c", _REPORT, "one two"],
             descriptors=[self.read, *others],
             signals=_SIGNALS,
             timeout_ms=timeout_ms,
-            path=sys.executable,
-            arguments=["python3", "-I", "-S", "-c", _REPORT, "one two"],
         )
-        file.write_bytes(image)
+        file.write_bytes(sleeper.program(sleeper.ASSEMBLERS[kind], sleep))
         file.chmod(0o755)
         command: Sequence[str] = [str(file)]
         if kind != platform.machine():
@@ -114,17 +114,8 @@ def test_the_time_wakes_it(kind: str, tmp_path: Path) -> None:
 
 def test_a_program_that_is_being_replaced_is_tried_again(kind: str, tmp_path: Path) -> None:
     script, file = tmp_path / "script", tmp_path / "program"
-    file.write_bytes(
-        sleeper.program(
-            sleeper.ASSEMBLERS[kind],
-            name="again",
-            descriptors=[],
-            signals=(),
-            timeout_ms=0,
-            path=str(script),
-            arguments=["script"],
-        )
-    )
+    sleep = sleeper.Sleep("again", str(script), ["script"], timeout_ms=0)
+    file.write_bytes(sleeper.program(sleeper.ASSEMBLERS[kind], sleep))
     file.chmod(0o755)
     command = [str(file)] if kind == platform.machine() else [f"qemu-{kind}", str(file)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
@@ -145,16 +136,10 @@ def test_it_is_small_and_cannot_write_to_itself() -> None:
     if pid == 0:
         os.set_inheritable(read, True)
         try:
-            sleeper.execute(
-                title="a title",
-                name="small",
-                descriptors=[read],
-                signals=_SIGNALS,
-                timeout_ms=None,
-                path="/bin/true",
-                arguments=["true"],
-                environment={"A": "b"},
+            sleep = sleeper.Sleep(
+                "small", "/bin/true", ["true"], descriptors=[read], signals=_SIGNALS
             )
+            sleeper.execute(sleep, title="a title", environment={"A": "b"})
         finally:
             os._exit(1)
     folder = Path(f"/proc/{pid}")
@@ -175,14 +160,14 @@ def test_it_is_small_and_cannot_write_to_itself() -> None:
 
 
 def test_more_descriptors_than_it_can_name_are_refused() -> None:
-    with pytest.raises(OSError):
-        sleeper.execute(
-            title="",
-            name="",
-            descriptors=range(sleeper.MOST + 1),
-            signals=(),
-            timeout_ms=None,
-            path="/bin/true",
-            arguments=[],
-            environment={},
-        )
+    sleep = sleeper.Sleep("many", "/bin/true", [], descriptors=range(sleeper.MOST + 1))
+    with pytest.raises(OSError, match="at most 400 descriptors, not 401") as caught:
+        sleeper.execute(sleep, title="", environment={})
+    assert caught.value.errno == errno.E2BIG
+
+
+def test_another_kind_of_machine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sleeper, "ASSEMBLERS", {})
+    with pytest.raises(OSError, match=f"for {platform.machine()} machines") as caught:
+        sleeper.execute(sleeper.Sleep("none", "/bin/true", []), title="", environment={})
+    assert caught.value.errno == errno.ENOTSUP
