@@ -78,6 +78,7 @@ def _ask(inv: Invocation, key: str, path: str, talking: Session) -> Credentials 
     import os
     import sys
 
+    from rootless.cli import prompt
     from rootless.image import auth
 
     user, password = inv.text("username"), inv.text("password")
@@ -108,9 +109,7 @@ def _ask(inv: Invocation, key: str, path: str, talking: Session) -> Credentials 
         sys.stdout.flush()
         user = sys.stdin.readline().strip() or (known.username if known is not None else "")
     if not password:
-        import getpass
-
-        password = getpass.getpass("Password: ")
+        password = prompt.password("give --username and --password-stdin")
     if not user or not password:
         raise Usage("username and password must not be empty")
     if ":" in user:

@@ -35,6 +35,7 @@ QUIET = Option("quiet", "bool", "Print the result only", short="q")
 
 def access(inv: Invocation) -> Access:
     """Read the options above, as far as the command has them."""
+    from rootless.cli import prompt
     from rootless.container.engine import open_engine
     from rootless.image import auth, session
 
@@ -48,7 +49,7 @@ def access(inv: Invocation) -> Access:
     config = open_engine(inv.globals).config
     return session.Access(
         authfile=options.get("authfile", ""),
-        credentials=auth.parse_creds(creds) if creds else None,
+        credentials=auth.parse_creds(creds, prompt.password) if creds else None,
         cert_dir=options.get("cert-dir", ""),
         tls_verify=options.get("tls-verify") if inv.given("tls-verify") else None,
         retry=inv.number("retry") if inv.given("retry") else config.number("engine", "retry"),

@@ -15,7 +15,7 @@ from rootless.image.registries import AUTH_FILE_HELPER
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 # The user name by which credential helpers mark an OAuth2 identity token.
@@ -43,15 +43,13 @@ class Credentials:
         return base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
 
-def parse_creds(text: str) -> Credentials:
-    """Parse `--creds user[:password]`; a missing password is asked for on a terminal."""
+def parse_creds(text: str, ask: Callable[[str], str]) -> Credentials:
+    """Parse `--creds user[:password]`; `ask` gets a missing password, or fails with the remedy that it is given."""
     user, colon, password = text.partition(":")
     if not user:
         raise Usage("--creds: the user name is empty", hint="give --creds USER:PASSWORD")
     if not colon:
-        import getpass
-
-        password = getpass.getpass("Password: ")
+        password = ask("give --creds USER:PASSWORD")
     return Credentials(user, password)
 
 

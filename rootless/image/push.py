@@ -75,12 +75,12 @@ class PushOptions:
             if format == "v2s1":
                 raise Usage("--format v2s1: docker's schema 1 is obsolete and not supported")
             raise Usage(
-                f"unknown format {format!r}: choose on of the supported formats: 'oci', 'v2s2'"
+                f"unknown format {format!r}: choose one of the supported formats: 'oci', 'v2s2'"
             )
         if compression == "zstd:chunked":
             raise Usage(
-                "--compression-format zstd:chunked: is not supported",
-                hint="zstd packs as well, without the chunks",
+                "--compression-format zstd:chunked: layers are not packed in chunks here",
+                hint="use zstd, which is as small and read by whoever reads chunks",
             )
         if compression not in ("", "gzip", "zstd"):
             raise Usage(f"--compression-format: {compression!r} is neither gzip nor zstd")

@@ -246,12 +246,13 @@ def test_passwords(fresh: Engine, busybox_archive: Path) -> None:
         (["--format=v2s1"], "obsolete"),
         (["--format=x"], "unknown format"),
         (["--format=v2s2", "--compression-format=zstd"], "knows no zstd layers"),
-        (["--compression-format=zstd:chunked"], "not supported"),
+        (["--compression-format=zstd:chunked"], "not packed in chunks here; use zstd"),
         (["--compression-format=lzma"], "neither gzip nor zstd"),
         (["--compression-level=99"], "not between"),
         (["--compress"], "only when destination type is 'dir'"),
         (["--encryption-key=x"], "encrypted images"),
         (["--sign-by-sigstore=x"], "sigstore"),
+        (["--creds=name"], "standard input is no terminal; give --creds USER:PASSWORD"),
     ],
 )
 def test_refused_options(rootless: Engine, busybox: str, options: list[str], message: str) -> None:
