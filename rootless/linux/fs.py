@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
+import sys
 
 from rootless.linux import libc
 
@@ -26,13 +26,8 @@ CGROUP2_SUPER_MAGIC = 0x63677270
 TMPFS_MAGIC = 0x01021994
 
 
-class _OpenHow(ctypes.Structure):
-    _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
-
-
-class _Statfs(ctypes.Structure):
-    # 120 bytes on 64-bit Linux; f_type leads, the rest is not read here (os.statvfs gives it).
-    _fields_ = [("f_type", ctypes.c_long), ("rest", ctypes.c_byte * 248)]
+# struct statfs has 120 bytes on 64-bit Linux; f_type leads, the rest is not read here (os.statvfs gives it).
+_STATFS_SIZE = 256
 
 
 _openat2 = libc.function(
@@ -50,13 +45,13 @@ _renameat2 = libc.function(
 
 def openat2(dirfd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
     """Open with rules for the walk (openat2(2)); O_CLOEXEC is always set."""
-    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
+    how = libc.words(flags | os.O_CLOEXEC, mode, resolve)
     encoded = os.fsencode(path)
     while True:
-        fd: int = _openat2(libc.SYS_openat2, dirfd, encoded, ctypes.byref(how), ctypes.sizeof(how))
+        fd: int = _openat2(libc.SYS_openat2, dirfd, encoded, how, len(how))
         if fd >= 0:
             return fd
-        number = ctypes.get_errno()
+        number = libc.get_errno()
         # EAGAIN: a rename or mount raced with the walk, and the kernel asks for another try.
         if number not in (errno.EINTR, errno.EAGAIN):
             raise OSError(number, os.strerror(number), path)
@@ -74,17 +69,22 @@ def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
 
 def fs_type(path: str) -> int:
     """The file system's magic number (statfs(2))."""
-    buffer = _Statfs()
-    if _statfs(os.fsencode(path), ctypes.byref(buffer)) < 0:
+    buffer = libc.buffer(_STATFS_SIZE)
+    if _statfs(os.fsencode(path), buffer) < 0:
         libc.fail(path)
-    return int(buffer.f_type) & 0xFFFFFFFF
+    return _f_type(buffer.raw)
 
 
 def fd_fs_type(fd: int) -> int:
-    buffer = _Statfs()
-    if _fstatfs(fd, ctypes.byref(buffer)) < 0:
+    buffer = libc.buffer(_STATFS_SIZE)
+    if _fstatfs(fd, buffer) < 0:
         libc.fail()
-    return int(buffer.f_type) & 0xFFFFFFFF
+    return _f_type(buffer.raw)
+
+
+def _f_type(data: bytes) -> int:
+    long = data[: libc.SIZEOF_LONG]  # of 32 bits where that has 64, too
+    return int.from_bytes(long, sys.byteorder) & 0xFFFFFFFF
 
 
 def renameat2(old_dirfd: int, old: str, new_dirfd: int, new: str, flags: int = 0) -> None:

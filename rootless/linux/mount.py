@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 
@@ -86,15 +85,6 @@ _mount_setattr = libc.function(
 )
 
 
-class _MountAttr(ctypes.Structure):
-    _fields_ = [
-        ("attr_set", ctypes.c_uint64),
-        ("attr_clr", ctypes.c_uint64),
-        ("propagation", ctypes.c_uint64),
-        ("userns_fd", ctypes.c_uint64),
-    ]
-
-
 def mount(
     source: str | None, target: str, fstype: str | None, flags: int = 0, data: str | None = None
 ) -> None:
@@ -175,7 +165,8 @@ def mount_setattr(
     recursive: bool = False,
     userns_fd: int = -1,
 ) -> None:
-    attributes = _MountAttr(set_, clear, propagation, userns_fd if userns_fd >= 0 else 0)
+    # struct mount_attr
+    attributes = libc.words(set_, clear, propagation, userns_fd if userns_fd >= 0 else 0)
     flags = libc.AT_EMPTY_PATH | (libc.AT_RECURSIVE if recursive else 0)
     if (
         _mount_setattr(
@@ -183,8 +174,8 @@ def mount_setattr(
             fd,
             b"",
             flags,
-            ctypes.byref(attributes),
-            ctypes.sizeof(attributes),
+            attributes,
+            len(attributes),
         )
         < 0
     ):

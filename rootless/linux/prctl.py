@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import sys
 
 from rootless.linux import libc
 
@@ -33,41 +33,33 @@ def prctl(option: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
     return result
 
 
-class _CapHeader(ctypes.Structure):
-    _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
-
-
-class _CapData(ctypes.Structure):
-    _fields_ = [
-        ("effective", ctypes.c_uint32),
-        ("permitted", ctypes.c_uint32),
-        ("inheritable", ctypes.c_uint32),
-    ]
+# struct __user_cap_header_struct: the version, and the process, which is this one.
+_CAP_HEADER = _LINUX_CAPABILITY_VERSION_3.to_bytes(4, sys.byteorder) + bytes(4)
 
 
 def capget() -> tuple[int, int, int]:
     """This process's (effective, permitted, inheritable) sets as bit masks."""
-    header = _CapHeader(_LINUX_CAPABILITY_VERSION_3, 0)
-    data = (_CapData * 2)()
-    if _capget(ctypes.byref(header), data) < 0:
+    buffer = libc.buffer(24)
+    if _capget(_CAP_HEADER, buffer) < 0:
         libc.fail()
-    low, high = data[0], data[1]
-    return (
-        low.effective | high.effective << 32,
-        low.permitted | high.permitted << 32,
-        low.inheritable | high.inheritable << 32,
+    data: bytes = buffer.raw
+    # The lower halves of the three, then the upper ones.
+    numbers = [int.from_bytes(data[at : at + 4], sys.byteorder) for at in range(0, 24, 4)]
+    effective, permitted, inheritable = (
+        low | high << 32 for low, high in zip(numbers[:3], numbers[3:], strict=True)
     )
+    return effective, permitted, inheritable
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:
-    header = _CapHeader(_LINUX_CAPABILITY_VERSION_3, 0)
-    data = (_CapData * 2)()
-    for index in (0, 1):
-        shift = 32 * index
-        data[index].effective = effective >> shift & 0xFFFFFFFF
-        data[index].permitted = permitted >> shift & 0xFFFFFFFF
-        data[index].inheritable = inheritable >> shift & 0xFFFFFFFF
-    if _capset(ctypes.byref(header), data) < 0:
+    data = b"".join(
+        [
+            (mask >> shift & 0xFFFFFFFF).to_bytes(4, sys.byteorder)
+            for shift in (0, 32)
+            for mask in (effective, permitted, inheritable)
+        ]
+    )
+    if _capset(_CAP_HEADER, data) < 0:
         libc.fail()
 
 

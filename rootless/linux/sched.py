@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
+import sys
 
 from rootless.linux import libc
 
@@ -48,25 +48,18 @@ def setns(fd: int, flags: int = 0) -> None:
         libc.fail()
 
 
-class _CloneArgs(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_uint64)
-        for name in (
-            "flags pidfd child_tid parent_tid exit_signal stack stack_size tls set_tid set_tid_size cgroup".split()
-        )
-    ]
-
-
 def clone(flags: int, exit_signal: int = 17, cgroup_fd: int = -1) -> int:
     """Fork with clone3(2) into the namespaces of `flags`; 0 in the child, its pid in the parent.
 
     Only for a single-threaded process: the interpreter's own fork handlers are not run.
     """
-    arguments = _CloneArgs(flags=flags, exit_signal=0 if flags & CLONE_PARENT else exit_signal)
+    if flags & CLONE_PARENT:
+        exit_signal = 0
     if cgroup_fd >= 0:
-        arguments.flags |= CLONE_INTO_CGROUP
-        arguments.cgroup = cgroup_fd
-    pid: int = _clone3(libc.SYS_clone3, ctypes.byref(arguments), ctypes.sizeof(arguments))
+        flags |= CLONE_INTO_CGROUP
+    # struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup
+    arguments = libc.words(flags, 0, 0, 0, exit_signal, 0, 0, 0, 0, 0, max(cgroup_fd, 0))
+    pid: int = _clone3(libc.SYS_clone3, arguments, len(arguments))
     if pid < 0:
         libc.fail()
     return pid
@@ -89,28 +82,22 @@ def setdomainname(name: str) -> None:
         libc.fail(name)
 
 
-class _SchedAttr(ctypes.Structure):
-    _fields_ = [
-        ("size", ctypes.c_uint32),
-        ("policy", ctypes.c_uint32),
-        ("flags", ctypes.c_uint64),
-        ("nice", ctypes.c_int32),
-        ("priority", ctypes.c_uint32),
-        ("runtime", ctypes.c_uint64),
-        ("deadline", ctypes.c_uint64),
-        ("period", ctypes.c_uint64),
-    ]
-
-
 def sched_setattr(
     policy: int, flags: int, nice: int, priority: int, runtime: int, deadline: int, period: int
 ) -> None:
     """sched_setattr(2) for this process; times in nanoseconds."""
-    attr = _SchedAttr(
-        ctypes.sizeof(_SchedAttr), policy, flags, nice, priority, runtime, deadline, period
+    # struct sched_attr; its first field is its size
+    attr = b"".join(
+        (
+            *(number.to_bytes(4, sys.byteorder) for number in (48, policy)),
+            libc.words(flags),
+            nice.to_bytes(4, sys.byteorder, signed=True),
+            priority.to_bytes(4, sys.byteorder),
+            libc.words(runtime, deadline, period),
+        )
     )
     number = libc.by_machine(x86_64=314, i686=351, armv7l=380, ppc64le=355, s390x=345, other=274)
-    if _sched_setattr(number, 0, ctypes.byref(attr), 0) < 0:
+    if _sched_setattr(number, 0, attr, 0) < 0:
         libc.fail()
 
 

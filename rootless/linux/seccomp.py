@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
+from _struct import pack
 
 from rootless.linux import libc
 
@@ -33,17 +33,13 @@ _seccomp = libc.function(
 )
 
 
-class _SockFprog(ctypes.Structure):
-    """struct sock_fprog of linux/filter.h."""
-
-    _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
-
-
 def set_mode_filter(program: bytes, flags: int) -> int:
     """Attach a filter to the calling thread; 0, or the listener's descriptor with FILTER_FLAG_NEW_LISTENER."""
-    code = ctypes.create_string_buffer(program, len(program))
-    fprog = _SockFprog(len(program) // 8, ctypes.addressof(code))
-    result: int = _seccomp(_SYS_SECCOMP, SET_MODE_FILTER, flags, ctypes.byref(fprog))
+    code = libc.buffer(len(program), program)
+    fprog = pack(
+        "HP", len(program) // 8, libc.addressof(code)
+    )  # struct sock_fprog of linux/filter.h
+    result: int = _seccomp(_SYS_SECCOMP, SET_MODE_FILTER, flags, fprog)
     if result < 0:
         libc.fail()
     return result

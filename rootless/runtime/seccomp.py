@@ -8,7 +8,6 @@ long as it has CAP_SYS_ADMIN, so before its capabilities are dropped; with no_ne
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
@@ -18,6 +17,7 @@ import time
 from rootless import quickjson as json
 from rootless.errors import SetupError
 from rootless.files import make_dirs, write_atomic
+from rootless.linux import libc
 from rootless.linux import seccomp as kernel
 from rootless.linux import sockets as socket
 from rootless.linux.prctl import PR_SET_PDEATHSIG, prctl
@@ -294,7 +294,7 @@ class Listener:
         import mmap
 
         self._word = mmap.mmap(-1, mmap.PAGESIZE)  # MAP_SHARED | MAP_ANONYMOUS
-        self._number = ctypes.c_int.from_buffer(self._word)
+        self._number = libc.c_int.from_buffer(self._word)
         self._number.value = _NOT_YET
         self._helper = 0
 

@@ -387,12 +387,11 @@ def clear(folder: str, helper: Helper) -> None:
 
 def sync_file_system(path: str) -> None:
     """syncfs(2) for a user who asked to survive a power cut."""
-    import ctypes
+    from rootless.linux import libc
 
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(fd) < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), path)
+        if libc.function("syncfs", libc.c_int, libc.c_int)(fd) < 0:
+            libc.fail(path)
     finally:
         os.close(fd)

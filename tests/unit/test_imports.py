@@ -25,7 +25,7 @@ FRONT_DOOR = frozenset(
 #: What finding and reading a container's record needs; ctypes (types, struct) for system calls that `os` has not.
 RECORDS = FRONT_DOOR | frozenset(
     """
-    errno fcntl _json types struct _struct ctypes _ctypes ctypes._endian
+    errno fcntl _json _ctypes
     rootless.config rootless.files rootless.log rootless.paths rootless.quickjson rootless.state
     rootless.container rootless.container.engine rootless.container.status
     rootless.linux rootless.linux.fs rootless.linux.libc rootless.linux.process rootless.linux.sched
