@@ -16,18 +16,12 @@ from rootless.container import cgroup_manager, roots
 from rootless.container.defaults import surroundings
 from rootless.container.options import CreateOptions
 from rootless.container.spec import HostFacts, hostname, make_spec
-from rootless.container.status import check_access, status_of
 from rootless.data import data_path
-from rootless.errors import InvalidState, NotFound, RootlessError
-from rootless.files import make_private_dir, read_bytes, read_json, write_json
+from rootless.errors import NotFound, RootlessError
+from rootless.files import make_private_dir, read_bytes, write_json
 from rootless.linux.fs import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from rootless.linux.idmap import IdMap
-from rootless.linux.libc import AT_EMPTY_PATH, AT_FDCWD
-from rootless.linux.mount import OPEN_TREE_CLONE, open_tree
-from rootless.linux.prctl import PR_SET_DUMPABLE, prctl
-from rootless.linux.sched import CLONE_NEWNS, CLONE_NEWUSER, setns
-from rootless.runtime import cgroup, launch, sync
-from rootless.state import process_of
+from rootless.runtime import cgroup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.container.engine import Engine
+    from rootless.container.joining import Joined
     from rootless.container.service import Service
     from rootless.runtime.rootfs import Root
 
@@ -60,6 +55,7 @@ class Preparation:
         "cgroup",
         "preserve_fds",
         "descriptors",
+        "outer",
     )
 
     def __init__(self, options: CreateOptions, spec: dict[str, Any], root: Root) -> None:
@@ -71,6 +67,8 @@ class Preparation:
         self.cgroup: Any = None
         self.preserve_fds = [*range(3, 3 + options.preserve_fds), *options.preserve_fd]
         self.descriptors: list[int] = []
+        #: A user namespace in which the container's must be made, and its ids.
+        self.outer: tuple[int, IdMap] | None = None
 
     def close(self) -> None:
         """Let go in the command of what only the monitor needs."""
@@ -123,11 +121,12 @@ def prepare(engine: Engine, record: dict[str, Any], service: Service | None = No
         from rootless.image.host import mounts
 
         host.image_mounts = mounts()
-    joined = join(engine, options)
+    joined = _join(engine, options, own_ids=bool(record.get("idmap")))
     if joined is not None:
         host.namespaces = joined.paths
-        host.uids, host.gids = joined.idmap.uids, joined.idmap.gids
         host.shm_fd = joined.shm
+        if "user" in joined.paths:
+            host.uids, host.gids = joined.idmap.uids, joined.idmap.gids
     host.files = make_files(run_folder, record, options)
     link, files = network.for_start(
         engine.paths,
@@ -171,6 +170,7 @@ def prepare(engine: Engine, record: dict[str, Any], service: Service | None = No
         preparation.link = link
     if joined is not None:
         preparation.descriptors = joined.descriptors
+        preparation.outer = joined.outer
         spec["linux"]["uidMappings"] = [
             {"containerID": c, "hostID": h, "size": n} for c, h, n in host.uids
         ]
@@ -181,112 +181,15 @@ def prepare(engine: Engine, record: dict[str, Any], service: Service | None = No
     return preparation
 
 
-class Joined:
-    """Namespaces of other containers that this one joins, held by descriptors so that no pid can change hands."""
+def _join(engine: Engine, options: CreateOptions, *, own_ids: bool) -> Joined | None:
+    modes = (
+        options.network, options.pid, options.ipc, options.uts, options.cgroupns, options.userns,
+    )  # fmt: skip
+    if not any(mode.startswith(("container:", "ns:")) for mode in modes):
+        return None
+    from rootless.container import joining
 
-    __slots__ = ("paths", "idmap", "shm", "descriptors", "owner")
-
-    def __init__(self, owner: str, idmap: IdMap) -> None:
-        self.owner = owner
-        self.idmap = idmap
-        self.paths: dict[str, str] = {}
-        self.shm = -1
-        self.descriptors: list[int] = []
-
-
-_JOINABLE = (
-    ("network", "net"),
-    ("pid", "pid"),
-    ("ipc", "ipc"),
-    ("uts", "uts"),
-    ("cgroupns", "cgroup"),
-    ("userns", "user"),
-)
-
-
-def join(engine: Engine, options: CreateOptions) -> Joined | None:
-    """Find the namespaces of `container:NAME` modes. They belong to that container's user namespace, which has to be
-    joined as well; so all of them have to be one container's, or of containers that share it."""
-    joined: Joined | None = None
-    for attribute, name in _JOINABLE:
-        mode: str = getattr(options, attribute)
-        if not mode.startswith("container:"):
-            continue
-        other = mode.partition(":")[2]
-        identity = engine.containers.lookup(other)
-        live = engine.containers.read_live(identity)
-        init = process_of(live, "init") if live else None
-        if init is None or not init.is_alive():
-            raise InvalidState(
-                f"cannot join the {name} namespace of container {other}: it does not run"
-            )
-        check_access(status_of(engine, identity))
-        if os.stat(f"/proc/{init.pid}/ns/{name}").st_ino == os.stat(f"/proc/self/ns/{name}").st_ino:
-            # The other one has the host's, which is ours already and which nobody may enter from a namespace below.
-            setattr(options, attribute, "host")
-            continue
-        kind = {"net": "network"}.get(name, name)
-        userns = os.stat(f"/proc/{init.pid}/ns/user").st_ino
-        if joined is None:
-            joined = Joined(
-                other,
-                launch.idmap_of(read_json(f"{engine.containers.path(identity)}/config.json"))
-                or engine.idmap,
-            )
-            _hold(joined, "user", init.pid, "user")
-        elif os.fstat(joined.descriptors[0]).st_ino != userns:
-            raise RootlessError(
-                f"cannot join namespaces of both {joined.owner} and {other}: they are in different user namespaces",
-                hint="join all namespaces of one container",
-            )
-        if kind != "user":
-            _hold(joined, kind, init.pid, name)
-        if kind == "ipc":
-            joined.shm = _copy_shm(init.pid, joined.descriptors[0])
-            if joined.shm >= 0:
-                joined.descriptors.append(joined.shm)
-        if not init.is_alive():
-            raise InvalidState(
-                f"cannot join the {name} namespace of container {other}: it has just ended"
-            )
-    return joined
-
-
-def _hold(joined: Joined, kind: str, pid: int, name: str) -> None:
-    fd = os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY | os.O_CLOEXEC)
-    joined.descriptors.append(fd)
-    joined.paths[kind] = f"/proc/self/fd/{fd}"
-
-
-def _copy_shm(pid: int, userns: int) -> int:
-    """A detached copy of a container's /dev/shm, -1 where it has none. It is taken in the container's mount namespace: in
-    no other can its mounts be copied."""
-    mount_namespace = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    ours, theirs = sync.Channel.pair()
-    child = os.fork()
-    if child == 0:
-        try:
-            prctl(PR_SET_DUMPABLE, 0)
-            setns(userns, CLONE_NEWUSER)
-            setns(mount_namespace, CLONE_NEWNS)
-            place = openat2(
-                AT_FDCWD, "/dev/shm", os.O_PATH | os.O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS
-            )
-            copy = open_tree(place, "", OPEN_TREE_CLONE | AT_EMPTY_PATH)
-            theirs.send(sync.PREPARED, fd=copy)
-        except FileNotFoundError:
-            theirs.send(sync.PREPARED)
-        except BaseException as error:
-            theirs.send(sync.FAILED, sync.encode_failure("ipc namespace", error))
-        finally:
-            os._exit(0)
-    os.close(mount_namespace)
-    theirs.close()
-    try:
-        return ours.expect(sync.PREPARED)[1]
-    finally:
-        ours.close()
-        os.waitpid(child, 0)
+    return joining.join(engine, options, own_ids=own_ids)
 
 
 def plan_cgroup(

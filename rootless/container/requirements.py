@@ -41,6 +41,8 @@ def find(engine: Engine, options: CreateOptions) -> list[str]:
             ) from None
     for attribute, said in _MODES:
         kind, colon, name = getattr(options, attribute).partition(":")
+        if kind == "ns" and colon:
+            setattr(options, attribute, f"ns:{_namespace_path(said, name)}")
         if kind != "container" or not colon:
             continue
         try:
@@ -52,6 +54,18 @@ def find(engine: Engine, options: CreateOptions) -> list[str]:
         setattr(options, attribute, f"container:{identity}")
         found[identity] = None
     return list(found)
+
+
+def _namespace_path(said: str, path: str) -> str:
+    """What `ns:PATH` names has to be there, and is found from any folder from here on."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        kind = {"net": "network", "pid": "PID", "ipc": "IPC", "uts": "UTS"}.get(said, said)
+        raise NotFound(
+            f"cannot find specified {kind} namespace path: stat {path}: {(error.strerror or '').lower()}"
+        ) from None
+    return os.path.abspath(path)
 
 
 def note(engine: Engine, record: dict[str, Any]) -> None:

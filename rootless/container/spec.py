@@ -18,6 +18,7 @@ from rootless.container.spec_mounts import (
     INIT_PATH,
     hidden_paths,
     make_mounts,
+    owns_network,
     root_propagation,
 )
 from rootless.container.spec_resources import resources
@@ -235,7 +236,7 @@ def make_spec(options: CreateOptions, config: ImageConfig, host: HostFacts) -> d
         linux["resources"] = limits
     if host.cgroups_path and options.cgroups != "disabled":
         linux["cgroupsPath"] = host.cgroups_path
-    masked, readonly = hidden_paths(options, new)
+    masked, readonly = hidden_paths(options, own_sys=owns_network(host, new))
     if masked:
         linux["maskedPaths"] = masked
     if readonly:

@@ -40,6 +40,11 @@ READONLY_PATHS = (
 )
 
 
+def owns_network(host: HostFacts, new: set[str]) -> bool:
+    """Whether a sysfs, which shows its network namespace's devices, can be mounted: by that one's owner only."""
+    return "network" in new or {"network", "user"} <= set(host.namespaces)
+
+
 def make_mounts(
     options: CreateOptions, host: HostFacts, new: set[str], *, systemd: bool
 ) -> list[OciMount]:
@@ -60,8 +65,7 @@ def make_mounts(
         # The host's pid namespace is not ours: a new proc of it cannot be mounted.
         add("/proc", "bind", "/proc", "rbind", "rw", "rprivate", "nosuid", "noexec", "nodev")
     add("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k")
-    # A sysfs shows its network namespace's devices and can be mounted by that one's owner only.
-    own_sys = "network" in new
+    own_sys = owns_network(host, new)
     cgroup_rw = (
         "rw"
         if (options.privileged or systemd or _is_unmasked("/sys/fs/cgroup", options.unmask))
@@ -329,13 +333,13 @@ def _is_unmasked(path: str, patterns: Sequence[str]) -> bool:
     return False
 
 
-def hidden_paths(options: CreateOptions, new: set[str]) -> tuple[list[str], list[str]]:
+def hidden_paths(options: CreateOptions, *, own_sys: bool) -> tuple[list[str], list[str]]:
     """Masked and read-only paths."""
     masked: list[str] = []
     readonly: list[str] = []
     if not options.privileged:
         masked = [path for path in MASKED_PATHS if not _is_unmasked(path, options.unmask)]
-        if "network" not in new and not _is_unmasked("/sys/kernel", options.unmask):
+        if not own_sys and not _is_unmasked("/sys/kernel", options.unmask):
             masked.append("/sys/kernel")
         readonly = [path for path in READONLY_PATHS if not _is_unmasked(path, options.unmask)]
     masked += [path for path in options.mask if path not in masked]

@@ -284,7 +284,7 @@ class Supervisor:
 
     def _launch(self, stdio: tuple[int, int, int] | None) -> Launch:
         prepared = self.preparation
-        outer = prepared.link.outer() if prepared.link is not None else None
+        outer = prepared.outer or (prepared.link.outer() if prepared.link is not None else None)
         if self.record.get("runtime"):
             from rootless.container.runtimes import external
             from rootless.runtime.external.launch import ExternalLaunch

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -74,3 +76,123 @@ def test_case_03_joiner_cannot_be_traced(other: Engine) -> None:
     other.ok("exec", "x", "touch", "/tmp/stop")
     out, _ = attacker.communicate(timeout=60)
     assert out == b""
+
+
+# --- by a path ---
+
+
+class Holder:
+    """A process in namespaces of its own, as another tool has made them; it ends with its standard input."""
+
+    def __init__(self, *command: str) -> None:
+        self.process = subprocess.Popen(
+            [*command, "sh", "-c", "echo $$; exec cat"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.process.stdout is not None
+        self.pid = int(self.process.stdout.readline())
+
+    def path(self, kind: str) -> str:
+        return f"/proc/{self.pid}/ns/{kind}"
+
+    def close(self) -> None:
+        self.process.communicate(timeout=20)
+
+
+@pytest.fixture
+def holder(request: pytest.FixtureRequest) -> Iterator[Holder]:
+    found = Holder("unshare", *request.param)
+    yield found
+    found.close()
+
+
+NETWORK = "readlink /proc/self/ns/net; ls /sys/class/net; wc -l < /proc/self/uid_map"
+
+
+@pytest.mark.parametrize(
+    ("holder", "ranges"),
+    [
+        pytest.param(["-r", "-n"], "1", id="one-id"),
+        pytest.param(["--map-root-user", "--map-auto", "-n"], "2", id="all-ids", marks=pytest.mark.needs("subids")),
+    ],
+    indirect=["holder"],
+)  # fmt: skip
+def test_network_of_a_foreign_user_namespace(rootless: Engine, holder: Holder, ranges: str) -> None:
+    """What `unshare` has made belongs to a user namespace of the user's, with the ids that it has."""
+    path = holder.path("net")
+    run = ("run", "--name", "j", "--network", f"ns:{path}", "host", "sh", "-c", NETWORK)
+    assert rootless.ok(*run).splitlines() == [os.readlink(path), "lo", ranges]
+    assert rootless.inspect("j")["HostConfig"]["NetworkMode"] == f"ns:{path}"
+    assert rootless.ok("start", "-a", "j").splitlines()[0] == os.readlink(path)
+
+
+@pytest.mark.needs("tun", "nft", "pasta")
+@pytest.mark.parametrize("network", ["pasta", "podman"])
+@pytest.mark.parametrize("own", [(), ("--userns", "keep-id")])
+def test_network_of_a_container_by_path(
+    rootless: Engine, network: str, own: tuple[str, ...]
+) -> None:
+    """Each way to name it, with its ids and with others, which are then mapped below it."""
+    rootless.ok("run", "-d", "--name", "x", "--network", network, *SLEEP)
+    theirs = rootless.ok("exec", "x", "sh", "-c", "readlink /proc/self/ns/net; ip -4 -o addr")
+    pid = rootless.inspect("x")["State"]["Pid"]
+    script = "readlink /proc/self/ns/net; ip -4 -o addr; id -u; readlink /proc/self/ns/user"
+    users = rootless.ok("exec", "x", "readlink", "/proc/self/ns/user")
+    for mode in ("container:x", f"ns:/proc/{pid}/ns/net"):
+        out = rootless.ok("run", "--rm", *own, "--network", mode, "host", "sh", "-c", script)
+        *shown, uid, user = out.splitlines()
+        assert shown == theirs.splitlines()
+        assert uid == (str(os.getuid()) if own else "0")
+        assert (user == users) == (not own)
+
+
+@pytest.mark.peer
+@pytest.mark.needs("podman", "subids")
+def test_network_in_podmans_user_namespace(rootless: Engine) -> None:
+    """Where its containers have theirs."""
+    store = [f"--{one}={rootless.folder}/p{one}" for one in ("root", "runroot")]
+    podman = Holder("podman", *store, "unshare", "unshare", "-n")
+    try:
+        path = podman.path("net")
+        out = rootless.ok("run", "--rm", "--network", f"ns:{path}", "host", "sh", "-c", NETWORK)
+        assert out.splitlines() == [os.readlink(path), "lo", "2"]
+    finally:
+        podman.close()
+        subprocess.run(["podman", *store, "system", "reset", "-f"], check=True, timeout=60, capture_output=True)  # fmt: skip
+
+
+@pytest.mark.parametrize("holder", [["-r", "-n", "-i", "-u"]], indirect=True)
+def test_other_kinds_by_path(rootless: Engine, holder: Holder) -> None:
+    kinds = {"net": "--network", "ipc": "--ipc", "uts": "--uts"}
+    words = [word for kind, option in kinds.items() for word in (option, f"ns:{holder.path(kind)}")]
+    links = [f"/proc/self/ns/{kind}" for kind in kinds]
+    out = rootless.ok("run", "--rm", *words, "host", "readlink", *links)
+    assert out.splitlines() == [os.readlink(holder.path(kind)) for kind in kinds]
+
+
+@pytest.mark.parametrize("holder", [["-U", "-n", "-u"]], indirect=True)
+def test_paths_that_cannot_be_joined(rootless: Engine, holder: Holder) -> None:
+    """One line each, with the path and the reason."""
+    for option, path, words in (
+        ("--network", "/nonexistent", "cannot find specified network namespace path: stat /nonexistent: no such file or directory"),
+        ("--pid", "/nonexistent", "cannot find specified PID namespace path"),
+        ("--network", "/etc/passwd", "cannot join the network namespace /etc/passwd: it is none"),
+        ("--network", holder.path("uts"), "it is none; the file wanted is one as /proc/PID/ns/net"),
+        ("--network", holder.path("net"), "no ids are mapped in its user namespace"),
+        ("--network", "/proc/1/ns/net", "permission denied"),
+    ):  # fmt: skip
+        message = rootless.fails("run", "--rm", option, f"ns:{path}", "host", "true")
+        assert words in message
+        assert len(message.splitlines()) == 1
+    # Ours already is the host's.
+    out = rootless.ok("run", "--rm", "--network", "ns:/proc/self/ns/net", "host", "readlink", "/proc/self/ns/net")  # fmt: skip
+    assert out == os.readlink("/proc/self/ns/net")
+
+
+def test_own_ids_and_what_goes_with_a_user_namespace(other: Engine) -> None:
+    for option in ("--pid", "--ipc"):
+        message = other.fails(
+            "run", "--rm", "--userns", "keep-id", option, "container:x", "host", "true"
+        )
+        assert f"--userns and a joined {option[2:]} namespace exclude each other" in message
