@@ -11,8 +11,7 @@ Hot commands import this for --format, so it needs no other module until a funct
 from __future__ import annotations
 
 from rootless.cli.parse import quote
-from rootless.cli.template_parse import (
-    DEPTH,
+from rootless.cli.template_nodes import (
     Action,
     Branch,
     Call,
@@ -20,15 +19,15 @@ from rootless.cli.template_parse import (
     Command,
     Constant,
     Dot,
-    Failed,
     Field,
     Function,
     Jump,
-    Parser,
     Pipe,
     Text,
     Variable,
 )
+from rootless.cli.template_parse import DEPTH, Parser
+from rootless.cli.template_tokens import Failed
 from rootless.cli.template_values import (
     MISSING,
     Struct,
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
-    from rootless.cli.template_parse import Node
+    from rootless.cli.template_nodes import Node
 
 
 class TemplateError(Usage):

@@ -43,7 +43,7 @@ CASES: list[tuple[str, list[str], frozenset[str]]] = [
         ["ps", "--format", "{{.Names}}"],
         RECORDS
         | {"rootless.cli.ps", "rootless.cli.listing", "rootless.cli.template"}
-        | {"rootless.cli.template_parse", "rootless.cli.template_values"},
+        | {f"rootless.cli.template_{part}" for part in ("nodes", "parse", "tokens", "values")},
     ),
 ]
 
