@@ -88,10 +88,10 @@ class Link:
         if self.search:
             # The networks' own server passes on to the ones given, so that names of containers are found as well.
             servers = ()
-        own = self.plan.own_netns
+        apart = self.plan.mode != "host"  # no server on the host's loopback answers there
         return resolv.resolv_conf(
-            resolv.read_host(own),
-            own_netns=own,
+            resolv.read_host(apart),
+            own_netns=apart,
             ipv6=self.ipv6,
             network_servers=self.dns,
             keep_host_servers=not self.search,
@@ -163,6 +163,8 @@ def prepare(
         _prepare_bridge(link, config, [name, identity[:12]], servers)
     elif wanted.mode == "host":
         link.host_address = "127.0.0.1"
+    elif wanted.mode == "ns":
+        link.host_address = host_routes.local_address()
     if config is not None and (given := config.text("containers", "host_containers_internal_ip")):
         link.host_address = "" if given == "none" else given
     return link

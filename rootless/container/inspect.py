@@ -430,8 +430,12 @@ def _network_settings(
         "Ports": bindings,
         "SandboxKey": f"/proc/{status.pid}/ns/net" if status.pid and mode != "host" else "",
     }
-    names = list(options.networks) if mode == "bridge" else [] if ":" in mode else [mode]
+    names = {"bridge": list(options.networks), "none": [mode], "host": [mode]}.get(mode, [])
     joined = {name: _endpoint(engine, status, name, options, network) for name in names}
+    if mode.startswith("ns:") and status.pid:
+        from rootless.container.joining import addresses_in
+
+        _fill(settings, addresses_in(status.pid))
     if joined:
         settings["Networks"] = joined
         if mode == "bridge" and len(joined) == 1:
@@ -454,6 +458,15 @@ def _endpoint(
         return endpoint
     found = (network.get("networks") or {}).get(name) or {}
     endpoint["NetworkID"] = found.get("id") or _network_id(engine, name)
+    _fill(endpoint, found)
+    given = options.networks[name].get("alias", "")
+    aliases = [alias for alias in given.split(",") if alias] + options.network_alias
+    endpoint["Aliases"] = [*aliases, status.id[:12]]
+    return endpoint
+
+
+def _fill(endpoint: Document, found: Document) -> None:
+    """Into Podman's fields: addresses as (address, prefix length), gateways and the MAC address."""
     for address, prefix in found.get("addresses") or []:
         if ":" in address:
             endpoint.update(GlobalIPv6Address=address, GlobalIPv6PrefixLen=prefix)
@@ -462,10 +475,6 @@ def _endpoint(
     for gateway in found.get("gateways") or []:
         endpoint["IPv6Gateway" if ":" in gateway else "Gateway"] = gateway
     endpoint["MacAddress"] = found.get("mac", "")
-    given = options.networks[name].get("alias", "")
-    aliases = [alias for alias in given.split(",") if alias] + options.network_alias
-    endpoint["Aliases"] = [*aliases, status.id[:12]]
-    return endpoint
 
 
 def _network_id(engine: Engine, name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
+from rootless import quickjson as json
 from rootless.container.status import check_access, status_of
 from rootless.errors import InvalidState, RootlessError
 from rootless.files import read_json
@@ -18,12 +19,14 @@ from rootless.linux.idmap import IdMap, read_map
 from rootless.linux.libc import AT_EMPTY_PATH, AT_FDCWD
 from rootless.linux.mount import OPEN_TREE_CLONE, open_tree
 from rootless.linux.prctl import PR_SET_DUMPABLE, prctl
-from rootless.linux.sched import CLONE_NEWNS, CLONE_NEWUSER, setns
+from rootless.linux.sched import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER, setns
 from rootless.runtime import launch, sync
 from rootless.state import process_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from rootless.container.engine import Engine
     from rootless.container.options import CreateOptions
 
@@ -286,6 +289,48 @@ def _make_below(joined: Joined, options: CreateOptions) -> None:
         )
     joined.outer = joined.descriptors[0], joined.idmap
     del joined.paths["user"]
+
+
+def addresses_in(pid: int) -> dict[str, Any]:
+    """What a joined network has got from whoever made it: the addresses of its first interface, and its MAC address.
+
+    Empty where it cannot be looked into.
+    """
+    reads, writes = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        try:
+            prctl(PR_SET_DUMPABLE, 0)
+            for name, flag in (("user", CLONE_NEWUSER), ("net", CLONE_NEWNET)):
+                path = f"/proc/{pid}/ns/{name}"
+                if os.stat(path).st_ino != os.stat(f"/proc/self/ns/{name}").st_ino:
+                    setns(os.open(path, os.O_RDONLY | os.O_CLOEXEC), flag)
+            os.write(writes, json.dumps(_first_interface()).encode())
+        finally:
+            os._exit(0)
+    os.close(writes)
+    with open(reads, "rb") as file:
+        data = file.read()
+    os.waitpid(child, 0)
+    return json.loads(data) if data else {}
+
+
+def _first_interface() -> dict[str, Any]:
+    from slirp.netlink import Netlink
+
+    with Netlink() as link:
+        for one in link.links():
+            found: dict[bool, tuple[str, int]] = {}
+            for index, address, prefix in link.addresses():
+                if (
+                    index == one.index
+                    and not address.startswith(("127.", "fe80:"))
+                    and address != "::1"
+                ):
+                    found.setdefault(":" in address, (address, prefix))
+            if found:
+                return {"addresses": list(found.values()), "mac": one.mac}
+    return {}
 
 
 def _copy_shm(pid: int, userns: int) -> int:

@@ -147,6 +147,22 @@ def test_network_of_a_container_by_path(
         assert (user == users) == (not own)
 
 
+@pytest.mark.needs("tun", "pasta")
+def test_address_and_name_servers_of_a_joined_network(rootless: Engine) -> None:
+    """As Podman shows and writes them: what is found in there, and no server that only the host reaches."""
+    network = "pasta:-a,10.9.9.9,-n,24,-g,10.9.9.1,-4,-I,eth0"
+    rootless.ok("run", "-d", "--name", "x", "--network", network, *SLEEP)
+    pid = rootless.inspect("x")["State"]["Pid"]
+    rootless.ok("run", "-d", "--name", "y", "--network", f"ns:/proc/{pid}/ns/net", *SLEEP)
+    settings = rootless.inspect("y")["NetworkSettings"]
+    assert (settings["IPAddress"], settings["IPPrefixLen"]) == ("10.9.9.9", 24)
+    assert settings["MacAddress"] == rootless.ok("exec", "x", "cat", "/sys/class/net/eth0/address")
+    assert "Networks" not in settings
+    assert "nameserver 127." not in rootless.ok("exec", "y", "cat", "/etc/resolv.conf")
+    rootless.ok("stop", "-t0", "y")
+    assert rootless.inspect("y")["NetworkSettings"]["IPAddress"] == ""
+
+
 @pytest.mark.peer
 @pytest.mark.needs("podman", "subids")
 def test_network_in_podmans_user_namespace(rootless: Engine) -> None:
