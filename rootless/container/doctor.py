@@ -334,12 +334,12 @@ def _network(engine: Engine) -> Iterator[Finding]:
 
 def _cgroups(engine: Engine) -> Iterator[Finding]:
     from rootless.container.cgroup_manager import wanted
-    from rootless.runtime import cgroup
+    from rootless.runtime import cgroup_plan
 
-    host_group = cgroup.detect()
+    host_group = cgroup_plan.detect()
     reason = host_group.reason
     if not reason and not host_group.batch:
-        reason = cgroup.plan("doctor", manager=wanted(engine)).reason
+        reason = cgroup_plan.plan("doctor", manager=wanted(engine)).reason
     if reason:
         if host_group.version == 2:
             remedy = "log in through PAM (ssh, a console), or `loginctl enable-linger`"
@@ -359,7 +359,7 @@ def _cgroups(engine: Engine) -> Iterator[Finding]:
             f"this is a job of {host_group.batch}: containers stay in the job's cgroup",
         )
         return
-    controllers = cgroup.delegated_controllers()
+    controllers = cgroup_plan.delegated_controllers()
     missing = [one for one in ("cpu", "cpuset", "io", "memory", "pids") if one not in controllers]
     yield Finding("cgroups", GOOD, f"version 2; delegated: {', '.join(controllers) or 'none'}")
     if missing:

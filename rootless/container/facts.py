@@ -21,7 +21,7 @@ from rootless.errors import NotFound, RootlessError
 from rootless.files import make_private_dir, read_bytes, write_json
 from rootless.linux.fs import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, openat2
 from rootless.linux.idmap import IdMap
-from rootless.runtime import cgroup
+from rootless.runtime import cgroup_plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -194,10 +194,10 @@ def _join(engine: Engine, options: CreateOptions, *, own_ids: bool) -> Joined | 
 
 def plan_cgroup(
     engine: Engine, identity: str, options: CreateOptions, spec: dict[str, Any]
-) -> cgroup.Plan:
+) -> cgroup_plan.Plan:
     """Where the container's cgroup will be; an error where a limit that is asked for cannot be kept."""
     manager = cgroup_manager.wanted(engine)
-    planned = cgroup.plan(
+    planned = cgroup_plan.plan(
         identity,
         (spec.get("linux") or {}).get("resources"),
         mode=options.cgroups or "enabled",

@@ -55,13 +55,13 @@ def gather(engine: Engine) -> Facts:
 
 
 def _host(engine: Engine, limitations: list[str]) -> Facts:
-    from rootless.runtime import cgroup, scope
+    from rootless.runtime import cgroup_plan, scope
     from rootless.runtime.idmap import single_id_remedy
 
     name = os.uname()
     memory = _meminfo()
-    groups = cgroup.detect()
-    controllers = cgroup.delegated_controllers() if groups.version == 2 else []
+    groups = cgroup_plan.detect()
+    controllers = cgroup_plan.delegated_controllers() if groups.version == 2 else []
     if groups.reason:
         limitations.append(
             f"{groups.reason}: containers run without a cgroup, and a limit is refused"

@@ -107,7 +107,8 @@ def _apply(
     options: CreateOptions,
     wanted: dict[str, Any],
 ) -> None:
-    from rootless.runtime.cgroup import Cgroup, plan
+    from rootless.runtime.cgroup import Cgroup
+    from rootless.runtime.cgroup_plan import plan
 
     if live is not None and live.get("cgroup"):
         Cgroup(live["cgroup"], live.get("scope", "")).update(wanted)

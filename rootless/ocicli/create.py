@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.ocicli.commandline import Given
-    from rootless.runtime import cgroup
+    from rootless.runtime import cgroup_plan
 
 
 def run(settings: Given, given: Given) -> int:
@@ -52,7 +52,7 @@ class Creation:
         self.spec = self.bundle.spec
         self.terminal = bool((self.spec.get("process") or {}).get("terminal"))
         self.launch: Launch | None = None
-        self.plan: cgroup.Plan | None = None
+        self.plan: cgroup_plan.Plan | None = None
         self.can_wait = can_wait
         self._check()
 
@@ -238,14 +238,14 @@ def listen_fds() -> int:
     return int(text) if text.isascii() and text.isdigit() else 0
 
 
-def plan_cgroup(settings: Given, identity: str, spec: dict[str, Any]) -> cgroup.Plan:
-    from rootless.runtime import cgroup
+def plan_cgroup(settings: Given, identity: str, spec: dict[str, Any]) -> cgroup_plan.Plan:
+    from rootless.runtime import cgroup_plan
 
     linux = spec.get("linux") or {}
     manager = settings.text("cgroup-manager")
     if settings.switch("systemd-cgroup"):
         manager = "systemd"
-    plan = cgroup.plan(
+    plan = cgroup_plan.plan(
         identity,
         linux.get("resources") or {},
         mode="disabled" if manager == "disabled" else "no-monitor",

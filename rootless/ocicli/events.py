@@ -10,7 +10,8 @@ from rootless import quickjson as json
 from rootless.errors import InvalidState, RootlessError, Usage
 from rootless.files import write_all
 from rootless.ocicli import records
-from rootless.runtime.cgroup import Cgroup, Stats, detect
+from rootless.runtime.cgroup import Cgroup, Stats
+from rootless.runtime.cgroup_plan import detect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from rootless.errors import InvalidState, RootlessError, Usage
 from rootless.files import read_bytes
 from rootless.oci.runtime import parse_resources
 from rootless.ocicli import records
-from rootless.runtime.cgroup import Cgroup, detect
+from rootless.runtime.cgroup import Cgroup
+from rootless.runtime.cgroup_plan import detect
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from rootless.errors import RootlessError, Usage
-from rootless.runtime import cgroup, scope
-from rootless.runtime.cgroup import Cgroup, plan
+from rootless.runtime import cgroup, cgroup_plan, scope
+from rootless.runtime.cgroup import Cgroup
+from rootless.runtime.cgroup_plan import plan
 from rootless.runtime.limits import settings
 
 
@@ -93,7 +94,7 @@ class Tree:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.host = cgroup.Host(2, "", "")
+        self.host = cgroup_plan.Host(2, "", "")
 
     def group(self, path: str, controllers: str = "", *, enabled: str = "", pids: str = "") -> Path:
         folder = self.root / path.lstrip("/")
@@ -107,8 +108,8 @@ class Tree:
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tree:
     made = Tree(tmp_path)
-    monkeypatch.setattr(cgroup, "ROOT", str(tmp_path))
-    monkeypatch.setattr(cgroup, "detect", lambda: made.host)
+    monkeypatch.setattr(cgroup_plan, "ROOT", str(tmp_path))
+    monkeypatch.setattr(cgroup_plan, "detect", lambda: made.host)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(scope, "is_available", lambda: False)
     return made
@@ -121,7 +122,7 @@ LIMIT = {"memory": {"limit": 1 << 20}}
 @pytest.fixture
 def session(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> Tree:
     tree.group(MANAGER, "cpu memory pids")
-    tree.host = cgroup.Host(2, f"{tree.root}/user.slice/user-1000.slice/session-1.scope", "")
+    tree.host = cgroup_plan.Host(2, f"{tree.root}/user.slice/user-1000.slice/session-1.scope", "")
     monkeypatch.setattr(scope, "is_available", lambda: True)
     return tree
 
@@ -179,7 +180,7 @@ def test_parents_of_the_wrong_kind(session: Tree, manager: str, parent: str, mes
 
 
 def test_version_1_has_none(tree: Tree) -> None:
-    tree.host = cgroup.Host(1, "", "")
+    tree.host = cgroup_plan.Host(1, "", "")
     chosen = plan("abc", default_pids=2048)
     assert (chosen.manager, chosen.limits) == ("none", False)
     chosen.enter(os.getpid())
@@ -193,7 +194,7 @@ def test_version_1_has_none(tree: Tree) -> None:
 
 
 def test_no_session_has_none(tree: Tree) -> None:
-    tree.host = cgroup.Host(2, str(tree.group("system.slice/cron.service")), "")
+    tree.host = cgroup_plan.Host(2, str(tree.group("system.slice/cron.service")), "")
     tree.root.joinpath("system.slice").chmod(0o500)
     tree.root.joinpath("system.slice/cron.service").chmod(0o500)
     assert plan("abc").manager == "none"
@@ -210,7 +211,7 @@ def test_cgroups_disabled(session: Tree) -> None:
 
 def test_a_batch_job_keeps_its_place(session: Tree) -> None:
     own = session.group("slurm/job_7/step_0", "memory", pids="1")
-    session.host = cgroup.Host(2, str(own), "Slurm")
+    session.host = cgroup_plan.Host(2, str(own), "Slurm")
     assert plan("abc").base == str(own)
     with pytest.raises(RootlessError, match="memory controller is not delegated"):
         plan("abc", LIMIT)  # processes are in it, so that it cannot hand controllers down
@@ -222,7 +223,7 @@ def test_a_batch_job_keeps_its_place(session: Tree) -> None:
 def test_cgroupfs_beside_our_own(tree: Tree) -> None:
     tree.group("app.slice", "cpu memory", enabled="cpu memory")
     own = tree.group("app.slice/term.scope", "cpu memory", pids="1")
-    tree.host = cgroup.Host(2, str(own), "")
+    tree.host = cgroup_plan.Host(2, str(own), "")
     chosen = plan("abc", LIMIT)
     assert (chosen.manager, chosen.base) == ("cgroupfs", f"{tree.root}/app.slice")
     chosen = plan("abc", parent="/app.slice/term.scope", manager="cgroupfs")
@@ -231,10 +232,10 @@ def test_cgroupfs_beside_our_own(tree: Tree) -> None:
 
 def test_split_needs_delegation(tree: Tree) -> None:
     own = tree.group("app.slice/web.service", "memory", pids="")
-    tree.host = cgroup.Host(2, str(own), "")
+    tree.host = cgroup_plan.Host(2, str(own), "")
     chosen = plan("abc", LIMIT, mode="split")
     assert (chosen.manager, chosen.base) == ("split", str(own))
-    tree.host = cgroup.Host(2, f"{own}/monitor", "")
+    tree.host = cgroup_plan.Host(2, f"{own}/monitor", "")
     assert plan("abc", mode="split").base == str(own)
     own.chmod(0o500)
     with pytest.raises(RootlessError, match="--cgroups=split: .* is not delegated to uid 1000"):
@@ -242,13 +243,13 @@ def test_split_needs_delegation(tree: Tree) -> None:
 
 
 def test_the_hierarchy_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    host = cgroup.detect()
+    host = cgroup_plan.detect()
     unified = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
     assert host.version == (2 if unified else 1 if os.path.exists("/sys/fs/cgroup") else 0)
     for name in ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    assert cgroup.detect().batch == "Slurm"
+    assert cgroup_plan.detect().batch == "Slurm"
 
 
 # a container's cgroup
