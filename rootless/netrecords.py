@@ -314,7 +314,8 @@ def _subnets(wish: Wish, config: Config | None, present: Sequence[Network]) -> l
         for network in present
         for entry in network.get("subnets") or ()
     ]
-    routes = host_subnets()
+    # A VPN leads everything through itself by halves (0.0.0.0/1), which are no networks but ways out.
+    routes = [route for route in host_subnets() if route.prefix >= 8]
     entries: list[dict[str, Any]] = []
     for position, text in enumerate(wish.subnets):
         try:
@@ -327,7 +328,7 @@ def _subnets(wish: Wish, config: Config | None, present: Sequence[Network]) -> l
                     f"subnet {subnet} is already used by network {other}: on the host or by another config"
                 )
         for used in routes:
-            if subnet.overlaps(used) and used.prefix:
+            if subnet.overlaps(used):
                 raise Conflict(
                     f"subnet {subnet} is already used on the host or by another config: route {used}"
                 )
@@ -335,7 +336,7 @@ def _subnets(wish: Wish, config: Config | None, present: Sequence[Network]) -> l
         gateway = wish.gateways[position] if position < len(wish.gateways) else ""
         lease = wish.ranges[position] if position < len(wish.ranges) else ""
         entries.append(_entry(subnet, gateway, lease))
-    used_subnets = [used for _, used in networks] + [used for used in routes if used.prefix]
+    used_subnets = [used for _, used in networks] + routes
     if not any(":" not in entry["subnet"] for entry in entries) and not (wish.ipv6 and entries):
         chosen = _free4(config, used_subnets)
         entries.insert(0, _entry(chosen, "", ""))
@@ -354,7 +355,10 @@ def _free4(config: Config | None, used: list[Subnet]) -> Subnet:
         found = free_subnet(Subnet(str(pool["base"])), int(str(pool["size"])), used)
         if found is not None:
             return found
-    raise Conflict("could not find free subnet from subnet pools")
+    raise Conflict(
+        "could not find free subnet from subnet pools",
+        hint="the host has routes to all of them: give one by --subnet, or others in containers.conf: default_subnet_pools",
+    )
 
 
 def _free6(used: list[Subnet]) -> Subnet:
@@ -422,29 +426,19 @@ def _route(text: str) -> dict[str, Any]:
 
 
 def host_subnets() -> list[Subnet]:
-    """What the host has routes to: a bridge there would hide it from the containers."""
-    import socket
-    import struct
+    """What the host has routes to, whichever rule leads there: a bridge would hide it from the containers."""
+    from slirp.netlink import Netlink
 
-    found = []
     try:
-        with open("/proc/net/route") as file:
-            for line in file.read().splitlines()[1:]:
-                fields = line.split()
-                address = socket.inet_ntoa(struct.pack("=I", int(fields[1], 16)))
-                found.append(Subnet(f"{address}/{int(fields[7], 16).bit_count()}"))
-    except (OSError, IndexError, ValueError):
-        pass
-    try:
-        with open("/proc/net/ipv6_route") as file:
-            for line in file:
-                fields = line.split()
-                if fields[9] != "lo" and not fields[0].startswith("fe80"):
-                    address = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(fields[0]))
-                    found.append(Subnet(f"{address}/{int(fields[1], 16)}"))
-    except (OSError, IndexError, ValueError):
-        pass
-    return found
+        with Netlink() as link:
+            found = link.destinations()
+    except OSError:
+        return []  # nothing that can be asked, as in a sandbox that has no netlink
+    return [
+        Subnet(f"{address}/{prefix}")
+        for address, prefix in found
+        if not address.startswith("fe80:")
+    ]
 
 
 def of_container(config: Config | None, options: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -6,73 +6,20 @@ import os
 import select
 import signal
 import socket
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rootless.errors import SetupError
-from rootless.linux.sched import CLONE_NEWNET, CLONE_NEWUSER, setns, unshare
+from rootless.linux.sched import CLONE_NEWNET, setns, unshare
 from slirp import divert, firewall, pasta, process, relay, slirp4netns
 from slirp.netlink import Netlink
 from slirp.ports import PortMapping
 from tests.support import host
+from tests.support.namespaces import Namespaces
 
 pytestmark = pytest.mark.needs("userns")
-
-
-class Namespaces:
-    """A user and a network namespace, held by a child that sleeps."""
-
-    def __init__(self) -> None:
-        ready, tell = os.pipe()
-        self._hold, self._end = -1, -1
-        hold, self._end = os.pipe()
-        self.pid = os.fork()
-        if not self.pid:
-            os.close(self._end)
-            uid, gid = os.getuid(), os.getgid()
-            unshare(CLONE_NEWUSER | CLONE_NEWNET)
-            Path("/proc/self/setgroups").write_text("deny")
-            Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
-            Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
-            os.write(tell, b"x")
-            os.read(hold, 1)
-            os._exit(0)
-        os.close(tell)
-        os.close(hold)
-        assert os.read(ready, 1) == b"x"
-        os.close(ready)
-        self.user = os.open(f"/proc/{self.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-        self.net = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-
-    def inside(self, body: Callable[[], None]) -> None:
-        """Run `body` in both; its failure is the caller's."""
-        reads, writes = os.pipe()
-        pid = os.fork()
-        if not pid:
-            status = 1
-            try:
-                setns(self.user, CLONE_NEWUSER)
-                setns(self.net, CLONE_NEWNET)
-                body()
-                status = 0
-            except BaseException:
-                os.write(writes, traceback.format_exc().encode()[-4000:])
-            finally:
-                os._exit(status)
-        os.close(writes)
-        text = b""
-        while chunk := os.read(reads, 4096):
-            text += chunk
-        os.close(reads)
-        assert os.waitpid(pid, 0)[1] == 0, text.decode()
-
-    def close(self) -> None:
-        for fd in (self.user, self.net, self._end):
-            os.close(fd)
-        os.waitpid(self.pid, 0)
 
 
 @pytest.fixture
@@ -80,132 +27,6 @@ def space() -> Iterator[Namespaces]:
     one = Namespaces()
     yield one
     one.close()
-
-
-def test_bridge_addresses_routes_and_rules(space: Namespaces) -> None:
-    def body() -> None:
-        with Netlink() as link:
-            lo = link.link("lo")
-            assert lo is not None
-            link.set_up(lo.index)
-            assert link.link("nothing") is None
-            link.add_bridge("br7", 1400)
-            with pytest.raises(FileExistsError):
-                link.add_bridge("br7", 1400)
-            bridge = link.link("br7")
-            assert bridge is not None
-            assert bridge.mtu == 1400
-            link.add_address(bridge.index, "10.7.0.1", 24)
-            link.add_address(bridge.index, "fd07::1", 64)
-            link.set_up(bridge.index)
-            assert (bridge.index, "10.7.0.1", 24) in link.addresses()
-            assert (bridge.index, "fd07::1", 64) in link.addresses()
-            link.add_route("10.8.0.0/16", gateway="10.7.0.2", index=bridge.index, metric=7)
-            divert.prepare(link)
-            divert.prepare(link)
-            with pytest.raises(FileExistsError):
-                link.add_mark_rule(socket.AF_INET, divert.MARK, divert.MARK)
-            link.delete_address(bridge.index, "10.7.0.1", 24)
-            routes = Path("/proc/net/route").read_text()
-            assert "br7" not in routes, routes
-            link.delete_link(bridge.index)
-            assert [one.name for one in link.links()] == ["lo"]
-
-    space.inside(body)
-
-
-def test_bridge_keeps_its_address(space: Namespaces) -> None:
-    """Whatever is plugged in and out: names were not answered for seconds where a container had just ended."""
-
-    def body() -> None:
-        with Netlink() as link:
-            link.add_bridge("br7", 1500)
-            before = link.link("br7")
-            assert before is not None
-            link.set_up(before.index)
-            below = Namespaces()
-            for number in range(8):
-                link.add_veth(
-                    f"veth{number}",
-                    before.index,
-                    1500,
-                    f"eth{number}",
-                    below.net,
-                    f"02:00:00:00:00:{number:02}",
-                )
-                now = link.link("br7")
-                assert now is not None
-                assert now.mac == before.mac
-            below.close()
-
-    space.inside(body)
-
-
-def test_pyroute2_reads_what_we_wrote(space: Namespaces) -> None:
-    """A second implementation of rtnetlink(7) confirms our messages."""
-    import pyroute2
-
-    def body() -> None:
-        with Netlink() as link:
-            link.set_up(1)
-            link.add_bridge("br7", 1400)
-            bridge = link.link("br7")
-            assert bridge is not None
-            link.add_address(bridge.index, "10.7.0.1", 24)
-            link.add_address(bridge.index, "fd07::1", 64)
-            link.set_up(bridge.index)
-            link.add_route("10.8.0.0/16", gateway="10.7.0.2", index=bridge.index, metric=7)
-            link.add_veth("veth7", bridge.index, 1400, "eth7", space.net, "02:00:00:00:00:07")
-            divert.prepare(link)
-        with pyroute2.IPRoute() as route:
-            names = {one.get_attr("IFLA_IFNAME"): one for one in route.get_links()}
-            assert names["br7"].get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_KIND") == "bridge"
-            assert names["br7"].get_attr("IFLA_MTU") == 1400
-            assert names["veth7"].get_attr("IFLA_MASTER") == names["br7"]["index"]
-            assert names["eth7"].get_attr("IFLA_ADDRESS") == "02:00:00:00:00:07"
-            assert names["eth7"].get_attr("IFLA_LINK") == names["veth7"]["index"]
-            found = {
-                (one.get_attr("IFA_ADDRESS"), one["prefixlen"])
-                for one in route.get_addr(index=names["br7"]["index"])
-            }
-            assert {("10.7.0.1", 24), ("fd07::1", 64)} <= found
-            routes = route.get_routes(family=socket.AF_INET, table=254)
-            (one,) = [one for one in routes if one.get_attr("RTA_DST") == "10.8.0.0"]
-            assert (one.get_attr("RTA_GATEWAY"), one.get_attr("RTA_PRIORITY")) == ("10.7.0.2", 7)
-            for family in (socket.AF_INET, socket.AF_INET6):
-                marks = [one.get_attr("FRA_FWMARK") for one in route.get_rules(family=family)]
-                assert divert.MARK in marks
-                (local,) = route.get_routes(family=family, table=divert.MARK)
-                assert local["type"] == 2  # RTN_LOCAL
-
-    space.inside(body)
-
-
-def test_veth_into_a_namespace_below(space: Namespaces) -> None:
-    """What the router does: the other end's user namespace is a child of ours."""
-
-    def body() -> None:
-        below = Namespaces()
-        with Netlink() as link:
-            link.add_bridge("br7", 1500)
-            bridge = link.link("br7")
-            assert bridge is not None
-            link.set_up(bridge.index)
-            link.add_veth("veth0", bridge.index, 1500, "eth0", below.net, "02:00:00:00:00:07")
-            end = link.link("veth0")
-            assert end is not None
-            assert end.master == bridge.index
-
-        def check() -> None:
-            with Netlink() as other:
-                eth = other.link("eth0")
-                assert eth is not None
-                assert eth.mac == "02:00:00:00:00:07"
-
-        below.inside(check)
-        below.close()
-
-    space.inside(body)
 
 
 @pytest.mark.needs("nft")

@@ -50,6 +50,22 @@ def test_create_chooses_what_is_left_open(paths: Paths) -> None:
         netrecords.read(paths, None, "web")
 
 
+def test_routes_of_the_host(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the host reaches is left alone; a VPN's halves of everything are no networks."""
+    routes = ["0.0.0.0/1", "128.0.0.0/1", "2000::/3", "10.89.0.0/23"]
+    monkeypatch.setattr(netrecords, "host_subnets", lambda: [Subnet(one) for one in routes])
+    assert _create(paths, "n", ipv6=True)["subnets"][0] == {  # type: ignore[index]
+        "subnet": "10.89.2.0/24",
+        "gateway": "10.89.2.1",
+    }
+    with pytest.raises(Conflict, match="subnet 10.89.1.0/24 is already used on the host"):
+        _create(paths, "m", subnets=["10.89.1.0/24"])
+    routes.append("10.0.0.0/8")
+    with pytest.raises(Conflict, match="could not find free subnet") as raised:
+        _create(paths, "m")
+    assert "--subnet" in raised.value.hint
+
+
 def test_subnet_gateway_and_range(paths: Paths) -> None:
     made = _create(
         paths,
