@@ -172,8 +172,10 @@ class LayerStore:
             raise
 
     def _make_folder(self, folder: str, helper: Helper) -> None:
+        from rootless.storage.placement import make_apart
+
         os.mkdir(folder, 0o700)
-        os.mkdir(f"{folder}/diff", 0o755)
+        make_apart(folder, "diff", 0o755)
         if os.geteuid() == 0:
             own_by_namespace_root(f"{folder}/diff", helper.idmap)
         make_dirs(self.root)
@@ -381,7 +383,10 @@ def clear(folder: str, helper: Helper) -> None:
             os.close(diff)
         os.rmdir(f"{folder}/diff")
     for name in os.listdir(folder):
-        os.unlink(f"{folder}/{name}")
+        try:
+            os.unlink(f"{folder}/{name}")
+        except IsADirectoryError:
+            os.rmdir(f"{folder}/{name}")  # as make_apart() leaves it when it is killed halfway
     os.rmdir(folder)
 
 
