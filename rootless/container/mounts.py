@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         driver_options: NotRequired[dict[str, str]]
 
 
-_PROPAGATION = (
+PROPAGATION = (
     "shared",
     "rshared",
     "private",
@@ -44,14 +44,8 @@ _PROPAGATION = (
     "unbindable",
     "runbindable",
 )
-_BAD = "invalid mount option"
-_NO_ARGUMENT = "must provide an argument for option"
-_FORMAT = (
-    "incorrect mount format: should be --mount type=<bind|glob|tmpfs|volume>,"
-    "[src=<host-dir|volume-name>,]target=<ctr-dir>[,options]"
-)
-_NO_DESTINATION = "must set volume destination"
-
+BAD = "invalid mount option"
+NO_ARGUMENT = "must provide an argument for option"
 # Options of -v of which one may be given, and what the message calls them.
 _VOLUME_ONE_OF: tuple[tuple[tuple[str, ...], str], ...] = (
     (("exec", "noexec"), "'noexec' or 'exec'"),
@@ -60,7 +54,7 @@ _VOLUME_ONE_OF: tuple[tuple[tuple[str, ...], str], ...] = (
     (("rw", "ro"), "'rw' or 'ro'"),
     (("z", "Z", "O"), "'z', 'Z', or 'O'"),
     (("U",), "'U'"),
-    (_PROPAGATION, "'[r]shared', '[r]private', '[r]slave' or '[r]unbindable'"),
+    (PROPAGATION, "'[r]shared', '[r]private', '[r]slave' or '[r]unbindable'"),
     (("bind", "rbind"), "'[r]bind'"),
     (("copy", "nocopy"), "'copy' or 'nocopy'"),
 )
@@ -78,7 +72,7 @@ def volume_options(options: Sequence[str]) -> list[str]:
         elif option in ("cached", "delegated", "consistent"):
             continue
         elif option.partition("=")[0] == "idmap":
-            raise _idmap(option)
+            raise idmap_refused(option)
         elif option != "no-dereference":
             for words, said in _VOLUME_ONE_OF:
                 if option in words:
@@ -96,7 +90,8 @@ def volume_options(options: Sequence[str]) -> list[str]:
     return kept
 
 
-def _idmap(option: str) -> Usage:
+def idmap_refused(option: str) -> Usage:
+    """The error for a mount whose ids were to be shifted."""
     # mount_setattr(2), MOUNT_ATTR_IDMAP: CAP_SYS_ADMIN in the namespace that the file system was mounted in.
     return Usage(
         f"mount option {option}: the kernel lets only root of the host shift the owners of its file systems",
@@ -111,7 +106,7 @@ _MOUNT_ONE_OF: tuple[tuple[tuple[str, ...], str], ...] = (
     (("suid", "nosuid"), "only one of 'nosuid' and 'suid' can be used"),
     (("dev", "nodev"), "only one of 'nodev' and 'dev' can be used"),
     (("ro", "rw"), "only one of 'rw' and 'ro' can be used"),
-    (_PROPAGATION, "only one root propagation mode can be used"),
+    (PROPAGATION, "only one root propagation mode can be used"),
     (("tmpcopyup", "notmpcopyup"), "the 'tmpcopyup' or 'notmpcopyup' option can only be set once"),
     (("bind", "rbind"), "only one of 'rbind' and 'bind' can be used"),
     (("z", "Z"), "only one of 'z' and 'Z' can be used"),
@@ -129,27 +124,27 @@ def check_options(options: Iterable[str], *, is_tmpfs: bool, is_overlay: bool = 
             continue
         if name in ("size", "mode"):
             if not is_tmpfs:
-                raise Usage(f"the '{name}' option is only allowed with tmpfs mounts: {_BAD}")
+                raise Usage(f"the '{name}' option is only allowed with tmpfs mounts: {BAD}")
             if not option.partition("=")[2]:
-                raise Usage(f"{name}: {_NO_ARGUMENT}")
+                raise Usage(f"{name}: {NO_ARGUMENT}")
         elif name in ("tmpcopyup", "notmpcopyup") and not is_tmpfs:
-            raise Usage(f"the '{name}' option is only allowed with tmpfs mounts: {_BAD}")
+            raise Usage(f"the '{name}' option is only allowed with tmpfs mounts: {BAD}")
         elif is_tmpfs and name in ("bind", "rbind"):
-            raise Usage(f"the 'bind' and 'rbind' options are not allowed with tmpfs mounts: {_BAD}")
+            raise Usage(f"the 'bind' and 'rbind' options are not allowed with tmpfs mounts: {BAD}")
         elif is_tmpfs and name in ("z", "Z"):
-            raise Usage(f"the 'z' and 'Z' options are not allowed with tmpfs mounts: {_BAD}")
+            raise Usage(f"the 'z' and 'Z' options are not allowed with tmpfs mounts: {BAD}")
         if name in ("size", "mode", "idmap", "volume-opt", "O", "consistency"):
             said = ""
         elif name == "noswap":
             raise Usage(
-                f"the 'noswap' option is only allowed with rootful tmpfs mounts: {_NO_ARGUMENT}"
+                f"the 'noswap' option is only allowed with rootful tmpfs mounts: {NO_ARGUMENT}"
             )
         else:
             for words, said in _MOUNT_ONE_OF:  # noqa: B007
                 if option in words:
                     break
             else:
-                raise Usage(f'unknown mount option "{option}": {_BAD}')
+                raise Usage(f'unknown mount option "{option}": {BAD}')
         if said:
             if said in seen:
                 raise Usage(f"{said}: duplicate mount option passed")
@@ -231,296 +226,14 @@ def parse_tmpfs(text: str) -> Mount:
     return mount
 
 
-def split_csv(text: str) -> list[str]:
-    """The fields of one CSV line: quotes keep commas, a doubled quote is one."""
-    if '"' not in text:
-        return text.split(",")
-    fields, field, position = [], "", 0
-    while position <= len(text):
-        if text[position : position + 1] == '"' and not field:
-            position += 1
-            while position < len(text):
-                if text[position] == '"':
-                    if text[position + 1 : position + 2] != '"':
-                        break
-                    position += 1
-                field += text[position]
-                position += 1
-            else:
-                raise Usage(f'{text}: extraneous or missing " in quoted-field')
-            position += 1
-            if text[position : position + 1] not in ("", ","):
-                raise Usage(f'{text}: extraneous or missing " in quoted-field')
-        comma = text.find(",", position)
-        end = len(text) if comma < 0 else comma
-        field += text[position:end]
-        fields.append(field)
-        field = ""
-        if comma < 0:
-            break
-        position = comma + 1
-    return fields
-
-
-def parse_mount(text: str, cwd: str) -> list[Mount]:
-    """Read `--mount type=TYPE,…`; a glob makes several."""
-    tokens = split_csv(text)
-    kind = None
-    rest = []
-    for token in tokens:
-        if kind is None and token.startswith("type="):
-            kind = token[5:]
-        else:
-            rest.append(token)
-    if kind is None:
-        raise Usage(_FORMAT)
-    if kind == "bind":
-        mount = _parse_common(kind, rest)
-        source = mount["source"] or mount["destination"]
-        mount["source"] = os.path.normpath(os.path.join(cwd, source))
-        mount["options"] = volume_options(mount["options"])
-        return [mount]
-    if kind == "glob":
-        return _parse_glob(rest, cwd)
-    if kind in ("tmpfs", "ramfs"):
-        mount = _parse_common(kind, rest)
-        mount["source"] = kind
-        check_options(mount["options"], is_tmpfs=True)
-        return [mount]
-    if kind == "volume":
-        mount = _parse_common(kind, rest)
-        if mount["source"]:
-            volume_name(mount["source"])
-        check_options(mount["options"], is_tmpfs=False)
-        return [mount]
-    if kind == "devpts":
-        return [_parse_devpts(rest)]
-    if kind == "image":
-        return [_parse_image(rest)]
-    raise Usage(f'invalid filesystem type "{kind}"')
-
-
-def _only(kind: str, wanted: str, name: str) -> None:
-    if kind != wanted:
-        raise Usage(f'"{name}" option not supported for "{kind}" mount types')
-
-
-def _argument(name: str, equals: str) -> None:
-    if not equals:
-        raise Usage(f"{name}: {_NO_ARGUMENT}")
-
-
-_PAIRS = {
-    "dev": "'nodev' and 'dev'",
-    "nodev": "'nodev' and 'dev'",
-    "exec": "'noexec' and 'exec'",
-    "noexec": "'noexec' and 'exec'",
-    "suid": "'nosuid' and 'suid'",
-    "nosuid": "'nosuid' and 'suid'",
-    "tmpcopyup": "'tmpcopyup' and 'notmpcopyup'",
-    "notmpcopyup": "'tmpcopyup' and 'notmpcopyup'",
-}
-
-
-def _parse_common(kind: str, tokens: list[str]) -> Mount:
-    """The options that bind, glob, volume, tmpfs and ramfs mounts share."""
-    options: list[str] = []
-    source = place = subpath = ""
-    driver: dict[str, str] = {}
-    seen: set[str] = set()
-
-    def once(what: str) -> None:
-        if what in seen:
-            raise Usage(f"cannot pass {what} mnt.Options more than once: {_NO_ARGUMENT}")
-        seen.add(what)
-
-    for token in tokens:
-        name, equals, value = token.partition("=")
-        if name == "bind-nonrecursive":
-            _only(kind, "bind", name)
-            options.append("bind")
-        elif name == "bind-propagation":
-            _only(kind, "bind", name)
-            _argument(name, equals)
-            if value not in _PROPAGATION:
-                raise Usage(f'invalid value "{token}"')
-            options.append(value)
-        elif name == "consistency":
-            continue  # Docker on a Mac has it; it never meant anything on Linux
-        elif name == "idmap":
-            raise _idmap(token)
-        elif name in ("readonly", "ro", "rw"):
-            once("'readonly', 'ro', or 'rw'")
-            word = "ro" if name == "readonly" else name
-            if not equals or value.lower() == "true":
-                options.append(word)
-            elif value.lower() == "false":
-                if word == "rw":
-                    options.append("ro")
-            else:
-                # Podman takes ro=nonsense for false and mounts it writable.
-                raise Usage(f'invalid value "{token}": must be true or false')
-        elif name in _PAIRS:
-            if name.endswith("tmpcopyup"):
-                _only(kind, "tmpfs", name)
-            once(_PAIRS[name])
-            options.append(name)
-        elif name == "noswap":
-            raise Usage(
-                f"the 'noswap' option is only allowed with rootful tmpfs mounts: {_NO_ARGUMENT}"
-            )
-        elif name == "relabel":
-            if value not in ("private", "shared"):
-                raise Usage(f"{name} mount option must be 'private' or 'shared': {_BAD}")
-            if name in seen:
-                raise Usage(f"cannot pass 'relabel' option more than once: {_NO_ARGUMENT}")
-            seen.add(name)
-            options.append("Z" if value == "private" else "z")
-        elif name in _PROPAGATION or name in ("Z", "z", "no-dereference"):
-            options.append(name)
-        elif name in ("src", "source"):
-            if kind == "tmpfs":
-                raise Usage(f'"{name}" option not supported for "{kind}" mount types')
-            if source:
-                raise Usage(f'cannot pass "{name}" option more than once: {_NO_ARGUMENT}')
-            _argument(name, equals)
-            if not value:
-                raise Usage(f"host directory cannot be empty: {_NO_ARGUMENT}")
-            source = value
-        elif name in ("subpath", "volume-subpath"):
-            if kind != "volume":
-                raise Usage(f'cannot set option "{name}" on non-volume mounts')
-            _argument(name, equals)
-            subpath = value
-        elif name in ("target", "dst", "destination"):
-            if place:
-                raise Usage(f'cannot pass "{name}" option more than once: {_NO_ARGUMENT}')
-            _argument(name, equals)
-            place = destination(value)
-        elif name in ("tmpfs-mode", "tmpfs-size"):
-            _only(kind, "tmpfs", name)
-            _argument(name, equals)
-            _check_tmpfs_number(name, value)
-            options.append(f"{name[6:]}={value}")
-        elif name in ("U", "chown"):
-            if "U" in seen:
-                raise Usage(f"cannot pass 'U' or 'chown' option more than once: {_NO_ARGUMENT}")
-            seen.add("U")
-            if value.lower() not in ("", "true", "false"):
-                raise Usage(
-                    "'U' or 'chown' must be set to true or false, "
-                    f'instead received "{value}": {_NO_ARGUMENT}'
-                )
-            if value.lower() != "false":
-                options.append("U")
-        elif name == "volume-label":
-            _only(kind, "volume", name)
-            raise Usage("the --volume-label option is not presently implemented")
-        elif name == "volume-opt":
-            _only(kind, "volume", name)
-            key, _, text = value.partition("=")
-            driver[key] = text
-        else:
-            raise Usage(f"{name}: {_BAD}")
-    if not place and kind != "glob":
-        raise Usage(_NO_DESTINATION)
-    mount: Mount = {"type": kind, "source": source, "destination": place, "options": options}
-    if subpath:
-        mount["subpath"] = subpath
-    if driver:
-        mount["driver_options"] = driver
-    return mount
-
-
-def _check_tmpfs_number(name: str, value: str) -> None:
-    # Podman leaves it to the kernel, whose "invalid argument" names nothing.
-    if name == "tmpfs-mode":
-        if not value or any(c not in "01234567" for c in value) or int(value, 8) > 0o7777:
-            raise Usage(f'{name}: invalid mode "{value}"')
-    elif not value.rstrip("kmgtKMGT%").isdigit() or len(value.rstrip("kmgtKMGT%")) < len(value) - 1:
-        raise Usage(f'{name}: invalid size "{value}"')
-
-
-def _parse_glob(tokens: list[str], cwd: str) -> list[Mount]:
-    mount = _parse_common("glob", tokens)
-    from glob import glob
-
-    pattern = mount["source"]
-    found = sorted(glob(os.path.join(cwd, pattern))) if pattern else []
-    if not found:
-        raise Usage(f'no file paths matching glob "{pattern}"')
-    options = volume_options(mount["options"])
-    place = mount["destination"]
-    return [
-        {
-            "type": "bind",
-            "source": path,
-            "destination": os.path.join(place, os.path.basename(path)) if place else path,
-            "options": list(options),
-        }
-        for path in found
-    ]
-
-
-def _parse_devpts(tokens: list[str]) -> Mount:
-    options, place = [], ""
-    for token in tokens:
-        name, equals, value = token.partition("=")
-        if name in ("uid", "gid", "max", "mode", "ptmxmode"):
-            digits = "01234567" if name.endswith("mode") else "0123456789"
-            if not value or any(c not in digits for c in value):
-                raise Usage(f'{name}: invalid number "{value}"')
-            options.append(token)
-        elif token == "newinstance":
-            options.append(token)
-        elif name in ("target", "dst", "destination"):
-            _argument(name, equals)
-            place = destination(value)
-        else:
-            raise Usage(f"{name}: {_BAD}")
-    if not place:
-        raise Usage(_NO_DESTINATION)
-    return {"type": "devpts", "source": "devpts", "destination": place, "options": options}
-
-
-def _parse_image(tokens: list[str]) -> Mount:
-    options: list[str] = ["ro"]
-    source = place = subpath = ""
-    for token in tokens:
-        name, equals, value = token.partition("=")
-        if name in ("src", "source"):
-            _argument(name, equals)
-            source = value
-        elif name in ("target", "dst", "destination"):
-            _argument(name, equals)
-            place = destination(value)
-        elif name in ("rw", "readwrite"):
-            if value not in ("true", "false"):
-                raise Usage(f'invalid rw value "{value}": {_BAD}')
-            options[0] = "rw" if value == "true" else "ro"
-        elif name == "idmap":
-            raise _idmap(token)
-        elif name == "subpath":
-            _argument(name, equals)
-            if not value.startswith("/"):
-                raise Usage(f'volume subpath "{value}" must be an absolute path')
-            subpath = value
-        elif name != "consistency":
-            raise Usage(f"{name}: {_BAD}")
-    if not source or not place:
-        raise Usage("must set source and destination for image volume")
-    mount: Mount = {"type": "image", "source": source, "destination": place, "options": options}
-    if subpath:
-        mount["subpath"] = subpath
-    return mount
-
-
 def parse(
     volumes: Iterable[str], mounts: Iterable[str], tmpfs: Iterable[str], cwd: str
 ) -> list[Mount]:
     """Read all of `-v`, `--mount` and `--tmpfs`. The same mount twice is one; two at one place are an error."""
     found: dict[str, Mount] = {}
     for text in mounts:
+        from rootless.container.mount_words import parse_mount
+
         for mount in parse_mount(text, cwd):
             place = mount["destination"]
             if place in found:
@@ -578,7 +291,6 @@ def check_sources(mounts: Iterable[Mount]) -> None:
 
 def _is_below_own(source: str) -> bool:
     """Whether a path that is closed to us is so by one of our subordinate ids: then init, which has them, opens it."""
-    from rootless.runtime.idmap import default_idmap
 
     while source != "/":
         source = os.path.dirname(source)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rootless.container import mounts
+from rootless.container import mount_words, mounts
 from rootless.errors import Usage
 
 CWD = "/work"
@@ -18,7 +18,7 @@ def volume(text: str) -> Any:
 
 
 def mount(text: str) -> Any:
-    (found,) = mounts.parse_mount(text, CWD)
+    (found,) = mount_words.parse_mount(text, CWD)
     return found
 
 
@@ -107,12 +107,12 @@ def test_mount(text: str, expected: dict[str, Any]) -> None:
 def test_glob(tmp_path: Path) -> None:
     for name in ("b", "a", "c"):
         (tmp_path / f"x{name}").touch()
-    found = mounts.parse_mount(f"type=glob,src={tmp_path}/x[ab],dst=/y,ro", CWD)
+    found = mount_words.parse_mount(f"type=glob,src={tmp_path}/x[ab],dst=/y,ro", CWD)
     assert [(m["source"], m["destination"], m["options"]) for m in found] == [
         (f"{tmp_path}/xa", "/y/xa", ["ro"]),
         (f"{tmp_path}/xb", "/y/xb", ["ro"]),
     ]
-    (one,) = mounts.parse_mount("type=glob,src=x[c]", str(tmp_path))
+    (one,) = mount_words.parse_mount("type=glob,src=x[c]", str(tmp_path))
     assert one["destination"] == f"{tmp_path}/xc"
 
 
@@ -128,13 +128,13 @@ def test_glob(tmp_path: Path) -> None:
     ],
 )
 def test_csv(text: str, fields: list[str]) -> None:
-    assert mounts.split_csv(text) == fields
+    assert mount_words.split_csv(text) == fields
 
 
 @pytest.mark.parametrize("text", ['"a', '"a"b', 'a,"b"c"'])
 def test_bad_csv(text: str) -> None:
     with pytest.raises(Usage, match="quoted-field"):
-        mounts.split_csv(text)
+        mount_words.split_csv(text)
 
 
 @pytest.mark.parametrize(
