@@ -55,7 +55,8 @@ def main(inv: Invocation) -> int:
                 raise RootlessError(f"{source}: {(error.strerror or '').lower()}") from error
         elif os.isatty(0):
             raise RootlessError("cannot read from terminal, use command-line redirection")
-        image = import_rootfs(store, fd, config, names, message=inv.text("message"))
+        what = "standard input" if source == "-" else source
+        image = import_rootfs(store, fd, config, names, what=what, message=inv.text("message"))
     finally:
         if fd:
             os.close(fd)

@@ -135,10 +135,10 @@ def _resolved(store: ImageStore, text: str) -> str:
 def reference_filter(store: ImageStore, pattern: str) -> Predicate:
     """A name as it resolves here, or a pattern over full names, repositories or their last parts."""
     identity = _resolved(store, pattern)
-    if identity:
-        return lambda image: image.id == identity
 
     def matches(image: Image) -> bool:
+        if image.id == identity:
+            return True
         for name in image.names:
             reference = parse(name)
             repository = reference.name

@@ -185,7 +185,7 @@ def open_members(store: ImageStore, source: str | int, what: str) -> TarMembers 
 
 def _spool(store: ImageStore, fd: int) -> int:
     store.make()
-    out = os.open(f"{store.root}/tmp", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+    out = store.blobs.nameless()
     limit = store.layers.limits.get("max_bytes", 256 << 30)
     total = 0
     for block in compress.inflate(lambda: os.read(fd, 1 << 18)):

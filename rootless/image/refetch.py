@@ -96,8 +96,7 @@ class Refetch:
 def fetch_to_file(store: ImageStore, registry: Registry, repository: str, one: Descriptor) -> int:
     """Return a nameless file with a blob of a registry's, verified."""
     store.make()
-    folder = f"{store.root}/tmp"
-    out = os.open(folder, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+    out = store.blobs.nameless()
     try:
         digest = hasher(one.digest)
         buffer = memoryview(bytearray(_BUFFER_BYTES))
@@ -114,7 +113,7 @@ def fetch_to_file(store: ImageStore, registry: Registry, repository: str, one: D
         os.lseek(out, 0, os.SEEK_SET)
     except OSError as error:
         os.close(out)
-        raise explain_full(error, folder) from error
+        raise explain_full(error, store.root) from error
     except BaseException:
         os.close(out)
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from rootless.errors import RootlessError
 from rootless.files import write_all
 from rootless.image.collecting import Bringing
 from rootless.image.members import ArchiveError
@@ -11,6 +12,7 @@ from rootless.image.reference import Reference, parse
 from rootless.oci import manifest as documents
 from rootless.oci.digest import sha256
 from rootless.oci.image import emit
+from rootless.storage.blobs import DiskFull, explain_full
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ def import_rootfs(
     config: dict[str, Any],
     names: Iterable[str] = (),
     *,
+    what: str = "the archive",
     message: str = "",
 ) -> Image:
     """Make an image of one layer from a tar archive, as it comes from a file or pipe.
@@ -40,7 +43,7 @@ def import_rootfs(
 
     store.make()
     with store.helper() as helper, Bringing(store):
-        diff_id, size = _import_layer(store, helper, source)
+        diff_id, size = _import_layer(store, helper, source, what)
         created = rfc3339(time.time())
         document = {
             "created": created,
@@ -51,7 +54,7 @@ def import_rootfs(
                     "created": created,
                     # docker's words for it, which Podman writes as well
                     "created_by": f"/bin/sh -c #(nop) ADD file:{diff_id.partition(':')[2]} in /",
-                    **({"comment": message} if message else {}),
+                    "comment": message or "imported from tarball",
                 }
             ],
         }
@@ -77,11 +80,16 @@ def import_rootfs(
         return store.add_image(config_bytes, manifest, [str(_full(name)) for name in names])
 
 
-def _import_layer(store: ImageStore, helper: Helper, source: int) -> tuple[str, int]:
+def _import_layer(store: ImageStore, helper: Helper, source: int, what: str) -> tuple[str, int]:
     staging = store.layers.begin_new(helper)
     try:
         staging.start(source, stream=True)
-        result = staging.finish()
+        try:
+            result = staging.finish()
+        except DiskFull:
+            raise
+        except RootlessError as error:
+            raise ArchiveError(f"{what}: {error.message}", hint=error.hint) from error
         if result["spoiled"]:
             # Kept as what it unpacks to, since its own bytes could not be made again.
             return _repack(store, helper, staging)
@@ -116,7 +124,7 @@ def download(store: ImageStore, url: str) -> int:
 
     store.make()
     limit = store.layers.limits.get("max_bytes", 256 << 30)
-    out = os.open(f"{store.root}/tmp", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+    out = store.blobs.nameless()
     try:
         with request.build_opener(Redirects()).open(url, timeout=60) as answer:
             total = 0
@@ -131,7 +139,11 @@ def download(store: ImageStore, url: str) -> int:
     except (URLError, TimeoutError, ConnectionError, ValueError) as error:
         os.close(out)
         reason = error if isinstance(error, HTTPError) else getattr(error, "reason", None) or error
-        raise ArchiveError(f"{url}: cannot fetch it: {reason}") from error
+        text = (isinstance(reason, OSError) and reason.strerror) or str(reason)
+        raise ArchiveError(f"{url}: cannot fetch it: {text}") from error
+    except OSError as error:
+        os.close(out)
+        raise explain_full(error, store.root) from error
     except BaseException:
         os.close(out)
         raise

@@ -173,7 +173,7 @@ class LayerSource:
 
     def _temporary(self) -> int:
         self._store.make()
-        return os.open(f"{self._store.root}/tmp", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+        return self._store.blobs.nameless()
 
 
 class Packed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from _thread import get_native_id
 
 from rootless.errors import RootlessError
 from rootless.files import make_dirs, read_bytes, write_atomic
@@ -158,6 +159,23 @@ class BlobStore:
 
     def _partial_path(self, digest: str) -> str:
         return f"{self._partial}/blob-{check(digest).replace(':', '-')}"
+
+    def nameless(self) -> int:
+        """Return a file of no name for what is on its way through."""
+        make_dirs(self._partial)
+        try:
+            return os.open(self._partial, os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            # NFS, Lustre and FUSE know no such files (open(2)).
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
+                raise explain_full(error, self._root) from error
+        # Called as a part of a blob, it goes with those should this process be killed right here.
+        path = (
+            f"{self._partial}/blob-nameless-{os.uname().nodename}-{os.getpid()}-{get_native_id()}"
+        )
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        os.unlink(path)
+        return fd
 
     def remove(self, digest: str) -> int:
         """Remove a blob; return the bytes that this frees."""

@@ -90,6 +90,21 @@ def test_filters(fresh: Engine, tmp_path: Path, filters: list[str], expected: li
     assert sorted(line.rpartition("/")[2] for line in found) == expected
 
 
+def test_a_word_finds_names_beside_the_image_that_it_resolves_to(
+    fresh: Engine, tmp_path: Path
+) -> None:
+    identity = load(fresh, tmp_path, "localhost/other:1", BASE)
+    load(fresh, tmp_path, "127.0.0.1:5000/base:1", BASE, TOP)
+    # A hexadecimal name is also the start of an id, and both are meant.
+    fresh.ok("tag", "127.0.0.1:5000/base:1", f"127.0.0.1:5000/{identity[:3]}:1")
+    fresh.ok("tag", "127.0.0.1:5000/base:1", "localhost/base:1")
+    listed = fresh.ok("images", "-q", "--no-trunc", identity[:3]).split()
+    assert len(set(listed)) == 2
+    assert len(fresh("images", "--format", "{{.ID}}", "base:1").lines) == 3
+    load(fresh, tmp_path, "localhost/third/base:1", layer([file("third", b"3")]))
+    assert len(set(fresh.ok("images", "-q", "base:1").split())) == 2
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

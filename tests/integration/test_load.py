@@ -158,6 +158,11 @@ def test_import_from_file_pipe_and_web(fresh: Engine, tmp_path: Path) -> None:
         (["-c", "FOO bar", "x"], 'invalid change "FOO bar" - invalid instruction FOO'),
         (["-c", "CMD", "x"], "must be formatted as KEY VALUE"),
         (["/nonexistent"], "no such file or directory"),
+        (["/etc/passwd", "x"], "^Error: /etc/passwd: no tar archive"),
+        (
+            ["http://127.0.0.1:9/x"],
+            "^Error: http://127.0.0.1:9/x: cannot fetch it: Connection refused$",
+        ),
         ([], "accepts|requires|arg"),
     ],
 )
@@ -166,7 +171,7 @@ def test_mistakes_of_import(fresh: Engine, words: list[str], message: str) -> No
 
     result = fresh("import", *words)
     assert result.code == 125
-    assert re.search(message, result.err)
+    assert re.search(message, result.err.strip())
 
 
 @pytest.mark.peer

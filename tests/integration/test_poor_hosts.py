@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import host
+from tests.support import host, images
 from tests.support.engine import Engine
 from tests.support.poor import in_mounts, plain, without_userns
 
@@ -28,6 +28,34 @@ def test_read_only_home(fresh: Engine, tmp_path: Path) -> None:
         result = in_mounts(script, *fresh.program, *command, env=env)
         assert result.returncode == 125
         plain(result.stderr, f"{home}/.local: read-only file system", "--root")
+
+
+@pytest.mark.needs("userns", "fuse", "fuse-overlayfs")
+def test_images_where_the_file_system_makes_no_nameless_files(
+    fresh: Engine, tmp_path: Path
+) -> None:
+    """As NFS and Lustre homes; FUSE knows no O_TMPFILE either."""
+    for name in ("lower", "upper", "work", "home"):
+        (tmp_path / name).mkdir()
+    archive = tmp_path / "i.tar"
+    images.docker_archive(archive, [images.layer([images.file("f", b"x" * 5000)])], ["i:1"])
+    command = [*fresh.program, "--root", f"{tmp_path}/home/d"]
+    script = f"""
+        run() {{ {" ".join(command)} "$@"; }}
+        gzip < {archive} | run load -q
+        run save -q i:1 | run load -q
+        run push -q i:1 dir:{tmp_path}/pushed
+        ls -A {tmp_path}/home/d/images/tmp
+    """
+    where = "lowerdir={0}/lower,upperdir={0}/upper,workdir={0}/work {0}/home"
+    # In the foreground, to end with the command.
+    mounts = f"""
+        setpriv --pdeathsig KILL fuse-overlayfs -f -o {where} &
+        until mountpoint -q {{0}}/home; do sleep 0.02; done
+    """
+    result = in_mounts(mounts.format(tmp_path), "sh", "-ec", script, env=fresh.env)
+    assert result.returncode == 0, result
+    assert result.stdout.splitlines() == ["Loaded image: docker.io/library/i:1"] * 2, result
 
 
 @pytest.mark.needs("userns")
