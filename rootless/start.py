@@ -89,6 +89,8 @@ def main(name: str = "rootless") -> NoReturn:
     # Seldom, not never: the monitor lives on, and so may `logs --follow`.
     gc.set_threshold(50_000)
 
+    # runc's options take words before the command; ours has commands that have one of another as their own.
+    precompiled.load_first(name, sys.argv[1:] if name == "rootless-oci" else sys.argv[1:2])
     if name == "rootless-oci":
         from rootless.ocicli.main import main as command
     else:

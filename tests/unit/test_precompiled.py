@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rootless.precompiled import Precompiled
+from rootless.precompiled import FIRST, Precompiled
 
 ROOT = Path(__file__).parents[2]
 
@@ -164,9 +164,11 @@ def test_a_moved_package_loads_nothing_from_where_it_was(copy: Copy, tmp_path: P
     other.run("version")  # asserts where the sources are
 
 
+INSTALL = "import sys; sys.path.insert(0, sys.argv[1]); import rootless.precompile as p; sys.exit(p.main())"
+
+
 def test_who_installs_may_write_it_for_all(copy: Copy) -> None:
-    program = "import sys; sys.path.insert(0, sys.argv[1]); import rootless.precompile as p; sys.exit(p.main())"
-    subprocess.run([sys.executable, "-I", "-c", program, str(copy.folder)], check=True)
+    subprocess.run([sys.executable, "-I", "-c", INSTALL, str(copy.folder)], check=True)
     copy.compiled.parent.chmod(0o500)
     try:
         _, places = copy.run("ps")
@@ -174,3 +176,95 @@ def test_who_installs_may_write_it_for_all(copy: Copy) -> None:
         copy.compiled.parent.chmod(0o700)
     assert places["rootless.cli.ps"] == str(copy.compiled)
     assert places["rootless.cli.parse"] == str(copy.compiled)
+
+
+# Loads what a command loads first; then names what that has loaded, and what its imports still looked for.
+FIRST_PROBE = """
+import sys
+sys.path.append(sys.argv[1])
+import rootless.start
+from rootless.precompiled import FIRST, Precompiled
+compiled = rootless.start.find_compiled()
+before = set(sys.modules)
+program, word = sys.argv[2].split()
+compiled.load_first(program, ["--root", "x", word, "id"])
+print(*(set(sys.modules) - before))
+find_spec, asked = Precompiled.find_spec, []
+def find(self, name, path=None, target=None):
+    asked.append(name)
+    return find_spec(self, name, path, target)
+Precompiled.find_spec = find
+for name in FIRST[sys.argv[2]].split():
+    __import__("rootless." + name)
+print(*[name for name in asked if name in compiled.entries])
+"""
+
+
+def first_of(copy: Copy, command: str) -> tuple[set[str], set[str]]:
+    """What load_first has loaded, and what of ours was still looked for after it."""
+    result = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", FIRST_PROBE, str(copy.folder), command],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded, asked = result.stdout.splitlines()
+    return set(loaded.split()), set(asked.split())
+
+
+def test_who_installs_writes_what_each_command_loads_first(copy: Copy) -> None:
+    subprocess.run([sys.executable, "-I", "-c", INSTALL, str(copy.folder)], check=True)
+    precompiled = Precompiled(str(copy.compiled), str(copy.folder / "rootless/x.py"))
+    assert precompiled.pieces.keys() == FIRST.keys()
+    for command, names in FIRST.items():
+        loaded, asked = first_of(copy, command)
+        assert {f"rootless.{name}" for name in names.split()} <= loaded, command
+        assert asked == set(), command
+
+
+def test_what_a_command_loads_first_is_learned_from_it(copy: Copy) -> None:
+    assert first_of(copy, "rootless ps")[0] == set()
+    copy.run("ps")
+    loaded, asked = first_of(copy, "rootless ps")
+    assert {"rootless.__main__", "rootless.cli.ps"} <= loaded
+    assert asked == set()
+    _, places = copy.run("ps")
+    assert {places[name] for name in loaded if name in places} == {str(copy.compiled)}
+
+
+def test_a_mistake_teaches_nothing(copy: Copy) -> None:
+    probe = PROBE.replace("atexit.register(tell)", "")
+    subprocess.run(
+        [sys.executable, "-I", "-S", "-c", probe, str(copy.folder), "run", "--frobnicate"],
+        env={"HOME": str(copy.home)},
+        capture_output=True,
+        check=False,
+    )
+    assert first_of(copy, "rootless run")[0] == set()
+
+
+def test_a_source_that_is_changed_or_gone_is_not_loaded_first(copy: Copy) -> None:
+    copy.run("ps")
+    changed = copy.folder / "rootless/cli/ps.py"
+    changed.write_text(changed.read_text() + "\n# changed\n")
+    gone = copy.folder / "rootless/container/__init__.py"
+    gone.unlink()
+    loaded, _ = first_of(copy, "rootless ps")
+    assert "rootless.cli.parse" in loaded
+    assert {"rootless.cli.ps", "rootless.container.engine"} & loaded == set()
+
+
+def test_a_changed_module_is_learned_with_what_it_needs_now(copy: Copy) -> None:
+    copy.run("ps")
+    changed = copy.folder / "rootless/cli/ps.py"
+    changed.write_text(
+        changed.read_text().replace(
+            "from __future__ import annotations\n",
+            "from __future__ import annotations\n\nimport rootless.durations\n",
+            1,
+        )
+    )
+    copy.run("ps")
+    loaded, asked = first_of(copy, "rootless ps")
+    assert {"rootless.cli.ps", "rootless.durations"} <= loaded
+    assert asked == set()
