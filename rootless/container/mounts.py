@@ -291,6 +291,7 @@ def check_sources(mounts: Iterable[Mount]) -> None:
 
 def _is_below_own(source: str) -> bool:
     """Whether a path that is closed to us is so by one of our subordinate ids: then init, which has them, opens it."""
+    from rootless.runtime.idmap import default_idmap
 
     while source != "/":
         source = os.path.dirname(source)
