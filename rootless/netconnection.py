@@ -49,6 +49,7 @@ class Connection:
         "pid",
         "helper",
         "relay",
+        "news",
         "_pending",
         "_bridge",
         "_revived",
@@ -61,6 +62,7 @@ class Connection:
         self.pid = pid  # whose namespaces they are
         self.helper: Helper | None = None
         self.relay: Helper | None = None
+        self.news = ""  # what `handle` has found, for the log
         self._pending: Pending | None = None
         self._bridge = link.bridge
         self._revived = 0
@@ -133,40 +135,46 @@ class Connection:
         return -1 if self._watch is None else self._watch.fileno()
 
     def handle(self) -> bool:
-        """The helper or the relay has died, or the networks' router has news. False where there is no network any
-        more; else the record is to be written anew."""
+        """The helper or the relay has died, or the networks' router has news: put right, and told in `news`. False where
+        there is no network any more; else the record is to be written anew."""
+        self.news = ""
         ready = {fd for fd, _ in self._watch.poll(0)} if self._watch is not None else set()
         try:
             if self._bridge is not None and self._bridge.fileno() in ready:
                 self._bridge.handle()
             if self.helper is not None and self.helper.pidfd in ready:
+                self.news = f"{self.helper.driver} {self.helper.stop() or 'has ended'}"
                 self._count_death()
-                self.helper.stop()
                 # The relay goes on: its sockets are where the helper's end has left them.
                 with _Namespaces(self.pid) as (net, user):
                     self._start_helper(net, user)
                 self._wait_for_helper()
             died = self.relay is not None and self.relay.pidfd in ready
             if died:
+                self.news = f"the relay of published ports {self._stop_relay() or 'has ended'}"
                 self._count_death()
             if self._bridge is not None:
                 if died or self._target != self._bridge.target():
                     self._stop_relay()
                     self._start_relay(self._bridge.netns, self._bridge.userns)
             elif died:
-                self._stop_relay()
                 with _Namespaces(self.pid) as (net, user):
                     self._start_relay(net, user)
-        except (RootlessError, OSError):
+        except (RootlessError, OSError) as error:
             self._stop()
+            self.news = (
+                f"{self.news or 'the networks have ended'} and cannot be started again: {error}"
+            )
             return False
+        if self.news:
+            self.news += " and was started again"
         self._watch_all()
         return True
 
     def _count_death(self) -> None:
         self._revived += 1
         if self._revived > _MAX_REVIVALS:
-            raise RootlessError("the network helper dies again and again")
+            raise RootlessError(f"it has died {self._revived} times")
 
     def _wait_for_helper(self) -> None:
         if self._pending is not None:
@@ -182,10 +190,10 @@ class Connection:
             self.helper.stop()
             self.helper = None
 
-    def _stop_relay(self) -> None:
-        if self.relay is not None:
-            self.relay.stop()
-            self.relay = None
+    def _stop_relay(self) -> str:
+        """How it ended."""
+        relay, self.relay = self.relay, None
+        return relay.stop() if relay is not None else ""
 
     def to_json(self) -> dict[str, Any]:
         """The record kept with the running container."""

@@ -146,7 +146,7 @@ class Pending:
     def _failure(self, words: bytes) -> SetupError:
         status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         self._close()
-        how = f"was killed by signal {-status}" if status < 0 else f"failed with exit code {status}"
+        how = _in_words(status)
         reason = _clean(words) or "it gave no reason"
         error = SetupError(f"{self.driver} {how}: {reason}", stage="network")
         if os.strerror(errno.EMFILE).lower() in reason.lower():
@@ -184,20 +184,22 @@ class Helper:
     def to_json(self) -> dict[str, object]:
         return {"driver": self.driver, "pid": self.pid, "start_time": self.start_time}
 
-    def stop(self) -> None:
-        """End the helper and wait until it is gone, so that its ports are free on return."""
+    def stop(self) -> str:
+        """End the helper and wait until it is gone, so that its ports are free on return; how it ended, if known."""
         if self.pidfd < 0:
-            return
+            return ""
+        how = ""
         try:
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         except ProcessLookupError:
             pass
         try:
-            os.waitpid(self.pid, 0)
+            how = _in_words(os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]))
         except ChildProcessError:
             # Not our child (taken over), or reaped by our owner's loop already.
             select.select([self.pidfd], [], [], 5)
         self.close()
+        return how
 
     def close(self) -> None:
         """Let go of an ended helper's descriptors."""
@@ -205,6 +207,10 @@ class Helper:
             if fd >= 0:
                 os.close(fd)
         self.pidfd = self.lifeline = -1
+
+
+def _in_words(status: int) -> str:
+    return f"was killed by signal {-status}" if status < 0 else f"failed with exit code {status}"
 
 
 def kill_recorded(pid: int, started: int) -> None:

@@ -485,17 +485,16 @@ class Supervisor:
         self.monitor.after(max(self.record["stop_timeout"], 0), self._kill)
 
     def _helper_died(self, fd: int) -> None:
-        """The network helper's end is told in the log and the record; the container goes on without a network."""
-        if self.network.handle():
+        """A network helper's end is told in the log; where it cannot be replaced, the container goes on without."""
+        goes_on = self.network.handle()
+        if goes_on:
             self._write_live(self.init_pid, "running")
-            return
-        self.monitor.unwatch(fd)
-        self.lost_network = True
-        if self.log is not None:
-            self.log.write(
-                2,
-                b"rootless: the network helper has ended: this container has no network any more\n",
-            )
+        else:
+            self.monitor.unwatch(fd)
+            self.lost_network = True
+        if self.network.news and self.log is not None:
+            lost = "" if goes_on else "; this container has no network any more"
+            self.log.write(2, f"rootless: {self.network.news}{lost}\n".encode())
 
     def _write_live(self, pid: int, phase: str) -> None:
         me = os.getpid()

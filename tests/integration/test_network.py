@@ -24,6 +24,7 @@ from tests.support.traffic import (
     eventually,
     exchange,
     free_port,
+    own_addresses,
     refuses,
     router,
     serve,
@@ -50,21 +51,6 @@ def network(request: pytest.FixtureRequest, version: str) -> str:
     if version == "installed" or needed == "nft":
         host.require(needed)
     return name
-
-
-def own_addresses() -> list[str]:
-    """This host's addresses by which strangers would reach it, one of each family that it has."""
-    found = []
-    for family, far in ((socket.AF_INET, "198.51.100.1"), (socket.AF_INET6, "2001:db8::1")):
-        with socket.socket(family, socket.SOCK_DGRAM) as one:
-            try:
-                one.connect((far, 9))
-            except OSError:
-                continue
-            address = one.getsockname()[0]
-            if address not in ("127.0.0.1", "::1"):
-                found.append(address)
-    return found
 
 
 def test_published_tcp_and_udp(net: Engine, driver: str) -> None:
