@@ -53,81 +53,13 @@ def create(
         config = image.config.get("config") or {}
     if options.replace and options.name:
         _replace(engine, options.name)
-    identity = new_id()
     check_sources(options.mounts)
     required = requirements.find(engine, options)
     netplan.settle_networks(engine.paths, engine.config, options)
-    record: dict[str, Any] = {
-        "id": identity,
-        "name": options.name or random_name(table),
-        "version": __version__,
-        "created": time.time_ns(),
-        "image": None
-        if image is None
-        else {"id": image.id, "name": image_name(image, options), "raw": options.image},
-        "options": options.to_json(),
-        # What lists show without reading the image.
-        "command": options.command
-        or ([] if options.entrypoint is not None else config.get("Cmd") or []),
-        "exposed": [*(config.get("ExposedPorts") or {}), *options.expose],
-        "labels": {**(config.get("Labels") or {}), **options.labels},
-        "mounts": plan(
-            options.mounts,
-            config.get("Volumes"),
-            options.image_volume,
-            _other_mounts(engine, options),
-        ),
-        "stop_signal": stop_signal(options, config),
-        "stop_timeout": options.stop_timeout,
-        "log_max_size": options.log_size or engine.config.number("containers", "log_size_max"),
-    }
-    if options.health or config.get("Healthcheck"):
-        from rootless.container.healthcheck import merge
-
-        record["health"] = merge(options.health, config.get("Healthcheck"))
-    if not record.get("health"):
-        record.pop("health", None)
-        if options.health_startup:
-            raise RootlessError(
-                "cannot set a startup healthcheck when there is no regular healthcheck: invalid argument",
-                hint="give --health-cmd: the image has no HEALTHCHECK",
-            )
-        if options.health_on_failure != "none":
-            raise RootlessError(
-                f"cannot set on-failure action to {options.health_on_failure} without a health check",
-                hint="give --health-cmd: the image has no HEALTHCHECK",
-            )
-    if options.sdnotify == "healthy" and not record.get("health"):
-        raise RootlessError(
-            "invalid sdnotify policy healthy: no healthcheck set", hint="give --health-cmd"
-        )
-    if options.log_driver == "journald":
-        _check_journal()
-    if os.environ.get("PODMAN_SYSTEMD_UNIT"):
-        record["labels"]["PODMAN_SYSTEMD_UNIT"] = os.environ[
-            "PODMAN_SYSTEMD_UNIT"
-        ]  # for auto-update
-    if options.log_files:
-        record["log_max_files"] = options.log_files
-    if options.log_tag:
-        record["log_tag"] = _log_tag(options.log_tag, record)
-    if (
-        options.userns
-        or options.uidmap
-        or options.gidmap
-        or options.subuidname
-        or options.subgidname
-    ):
-        _choose_ids(engine, options, record)
+    record = _record(engine, options, image, config)
+    identity = record["id"]
     if required:
         record["requires"] = required
-    if options.publish or options.publish_all:
-        exposed = [*(config.get("ExposedPorts") or {}), *options.expose]
-        record["ports"] = netplan.settle_ports(options.publish, exposed, options.publish_all)
-    runtime = runtimes.choose(engine)
-    if runtime is not None:
-        record["runtime"] = runtime
-    record["log_path"] = options.log_path or f"{table.path(identity)}/ctr.log"
     own = IdMap.from_json(record["idmap"]) if record.get("idmap") else None
     record["root"] = roots.choose(engine, options, own, image)
 
@@ -161,6 +93,82 @@ def create(
         _write_cidfile(engine, record, options.cidfile)
     events.container_event(engine, record, "create")
     return record
+
+
+def _record(
+    engine: Engine, options: CreateOptions, image: Image | None, config: dict[str, Any]
+) -> dict[str, Any]:
+    """What is kept of a container, but for what it requires and how its root is made."""
+    table = engine.containers
+    identity = new_id()
+    exposed = [*(config.get("ExposedPorts") or {}), *options.expose]
+    record: dict[str, Any] = {
+        "id": identity,
+        "name": options.name or random_name(table),
+        "version": __version__,
+        "created": time.time_ns(),
+        "image": None
+        if image is None
+        else {"id": image.id, "name": image_name(image, options), "raw": options.image},
+        "options": options.to_json(),
+        # What lists show without reading the image.
+        "command": options.command
+        or ([] if options.entrypoint is not None else config.get("Cmd") or []),
+        "exposed": exposed,
+        "labels": {**(config.get("Labels") or {}), **options.labels},
+        "mounts": plan(
+            options.mounts,
+            config.get("Volumes"),
+            options.image_volume,
+            _other_mounts(engine, options),
+        ),
+        "stop_signal": stop_signal(options, config),
+        "stop_timeout": options.stop_timeout,
+        "log_max_size": options.log_size or engine.config.number("containers", "log_size_max"),
+    }
+    _settle_health(options, config, record)
+    if options.log_driver == "journald":
+        _check_journal()
+    if unit := os.environ.get("PODMAN_SYSTEMD_UNIT"):
+        record["labels"]["PODMAN_SYSTEMD_UNIT"] = unit  # for auto-update
+    if options.log_files:
+        record["log_max_files"] = options.log_files
+    if options.log_tag:
+        record["log_tag"] = _log_tag(options.log_tag, record)
+    if any((options.userns, options.uidmap, options.gidmap, options.subuidname, options.subgidname)):  # fmt: skip
+        _choose_ids(engine, options, record)
+    if options.publish or options.publish_all:
+        record["ports"] = netplan.settle_ports(options.publish, exposed, options.publish_all)
+    runtime = runtimes.choose(engine)
+    if runtime is not None:
+        record["runtime"] = runtime
+    record["log_path"] = options.log_path or f"{table.path(identity)}/ctr.log"
+    return record
+
+
+def _settle_health(options: CreateOptions, config: dict[str, Any], record: dict[str, Any]) -> None:
+    """Put the health check into the record, the image's with the user's words over it; refuse what needs one."""
+    if options.health or config.get("Healthcheck"):
+        from rootless.container.healthcheck import merge
+
+        if health := merge(options.health, config.get("Healthcheck")):
+            record["health"] = health
+            return
+    hint = "give --health-cmd: the image has no HEALTHCHECK"
+    if options.health_startup:
+        raise RootlessError(
+            "cannot set a startup healthcheck when there is no regular healthcheck: invalid argument",
+            hint=hint,
+        )
+    if options.health_on_failure != "none":
+        raise RootlessError(
+            f"cannot set on-failure action to {options.health_on_failure} without a health check",
+            hint=hint,
+        )
+    if options.sdnotify == "healthy":
+        raise RootlessError(
+            "invalid sdnotify policy healthy: no healthcheck set", hint="give --health-cmd"
+        )
 
 
 def _write_cidfile(engine: Engine, record: dict[str, Any], path: str) -> None:

@@ -86,37 +86,7 @@ def prepare(engine: Engine, record: dict[str, Any], service: Service | None = No
     run_folder = engine.containers.run_folder(identity)
     make_private_dir(run_folder)
     image, config = image_of(engine, record)
-    host = HostFacts(identity, rootfs=f"{folder}/rootfs")
-    host.name = record["name"]
-    idmap = IdMap.from_json(record["idmap"]) if record.get("idmap") else engine.idmap
-    host.uids, host.gids = idmap.uids, idmap.gids
-    if options.userns.startswith("keep-id"):
-        from rootless.container.userns import keep_ids
-
-        host.keep_id = keep_ids(options, os.geteuid(), os.getegid())
-    host.node = os.uname().nodename
-    host.cgroup_version = cgroup_version()
-    host.env = os.environ
-    host.rlimits = own_limits()
-    host.scratch = folder
-    if options.tty:
-        from rootless.runtime.terminal import get_size
-
-        # Set before the process starts: what it draws first is drawn at the right size.
-        size = get_size(0)
-        host.console_size = (size[1], size[0]) if size else None
-    if record.get("mounts"):
-        find_mounts(engine, record, host)
-    surroundings(host, engine.config)
-    if options.privileged:
-        host.devices = host_devices()
-    if options.apparmor:
-        host.apparmor = is_on("/sys/module/apparmor/parameters/enabled")
-    if options.label_options:
-        host.selinux = os.path.exists("/sys/fs/selinux/enforce")
-    host.init_path = init_path(engine, options) if options.init else ""
-    if options.seccomp != "unconfined" and not options.privileged:
-        host.seccomp = seccomp_profile(engine, options.seccomp)
+    host = _facts(engine, record, options)
     if image is not None and image.is_host:
         from rootless.image.host import mounts
 
@@ -144,7 +114,78 @@ def prepare(engine: Engine, record: dict[str, Any], service: Service | None = No
         )
     if not options.no_hostname and options.uts != "host":
         host.files["/etc/hostname"] = _file(run_folder, "hostname", f"{hostname(options, host)}\n")
+    spec = _spec(engine, options, config, host, service)
+    preparation = Preparation(
+        options, spec, roots.root_of(engine, record, lowers_of(engine, image, options), options)
+    )
+    if service is not None:
+        preparation.preserve_fds = sorted({*preparation.preserve_fds, *service.descriptors()})
+        if service.notifier is not None and options.cgroups in ("", "enabled"):
+            # systemd hears the processes of the unit's own cgroup only.
+            options.cgroups = "no-conmon"
+    preparation.cgroup = plan_cgroup(engine, identity, options, spec)
+    if link.plan.own_netns and link.plan.mode != "none":
+        preparation.network = link.start
+        preparation.link = link
+    if joined is not None:
+        preparation.descriptors = joined.descriptors
+        preparation.outer = joined.outer
+        for key, ranges in (("uidMappings", host.uids), ("gidMappings", host.gids)):
+            spec["linux"][key] = [
+                {"containerID": inside, "hostID": outside, "size": size}
+                for inside, outside, size in ranges
+            ]
+    write_json(f"{folder}/config.json", spec)
+    return preparation
+
+
+def _facts(engine: Engine, record: dict[str, Any], options: CreateOptions) -> HostFacts:
+    """What this host and this container's record give, but for namespaces of others and files."""
+    identity = record["id"]
+    folder = engine.containers.path(identity)
+    host = HostFacts(identity, rootfs=f"{folder}/rootfs")
+    host.name = record["name"]
+    idmap = IdMap.from_json(record["idmap"]) if record.get("idmap") else engine.idmap
+    host.uids, host.gids = idmap.uids, idmap.gids
+    if options.userns.startswith("keep-id"):
+        from rootless.container.userns import keep_ids
+
+        host.keep_id = keep_ids(options, os.geteuid(), os.getegid())
+    host.node = os.uname().nodename
+    host.cgroup_version = cgroup_version()
     host.cgroups_path = f"/rootless-{identity}"
+    host.env = os.environ
+    host.rlimits = own_limits()
+    host.scratch = folder
+    if options.tty:
+        from rootless.runtime.terminal import get_size
+
+        # Set before the process starts: what it draws first is drawn at the right size.
+        size = get_size(0)
+        host.console_size = (size[1], size[0]) if size else None
+    if record.get("mounts"):
+        find_mounts(engine, record, host)
+    surroundings(host, engine.config)
+    if options.privileged:
+        host.devices = host_devices()
+    if options.apparmor:
+        host.apparmor = is_on("/sys/module/apparmor/parameters/enabled")
+    if options.label_options:
+        host.selinux = os.path.exists("/sys/fs/selinux/enforce")
+    host.init_path = init_path(engine, options) if options.init else ""
+    if options.seccomp != "unconfined" and not options.privileged:
+        host.seccomp = seccomp_profile(engine, options.seccomp)
+    return host
+
+
+def _spec(
+    engine: Engine,
+    options: CreateOptions,
+    config: dict[str, Any],
+    host: HostFacts,
+    service: Service | None,
+) -> dict[str, Any]:
+    """config.json, with what systemd and the hooks have to add to it."""
     if service is not None:
         service.add_files(host)
     spec = make_spec(options, config, host)
@@ -155,30 +196,7 @@ def prepare(engine: Engine, record: dict[str, Any], service: Service | None = No
         from rootless.container.hooks import add_hooks
 
         add_hooks(spec, hooks_dirs, options.annotations, bool(options.mounts))
-    preparation = Preparation(
-        options, spec, roots.root_of(engine, record, lowers_of(engine, image, options), options)
-    )
-    if service is not None:
-        preparation.preserve_fds = sorted({*preparation.preserve_fds, *service.descriptors()})
-        if service.notifier is not None and options.cgroups in ("", "enabled"):
-            options.cgroups = (
-                "no-conmon"  # systemd hears the processes of the unit's own cgroup only
-            )
-    preparation.cgroup = plan_cgroup(engine, identity, options, spec)
-    if link.plan.own_netns and link.plan.mode != "none":
-        preparation.network = link.start
-        preparation.link = link
-    if joined is not None:
-        preparation.descriptors = joined.descriptors
-        preparation.outer = joined.outer
-        spec["linux"]["uidMappings"] = [
-            {"containerID": c, "hostID": h, "size": n} for c, h, n in host.uids
-        ]
-        spec["linux"]["gidMappings"] = [
-            {"containerID": c, "hostID": h, "size": n} for c, h, n in host.gids
-        ]
-    write_json(f"{folder}/config.json", spec)
-    return preparation
+    return spec
 
 
 def _join(engine: Engine, options: CreateOptions, *, own_ids: bool) -> Joined | None:

@@ -58,7 +58,10 @@ class Reader:
                 setattr(o, name, self.words(name))
         if args:
             o.image, o.command = args[0], list(args[1:])
+        _image(self, o)
+        _identity(self, o)
         _process(self, o)
+        _systemd(o)
         read_security.read(self, o)
         read_security.read_namespaces(self, o)
         read_network.read(self, o)
@@ -69,8 +72,8 @@ class Reader:
         return o
 
 
-def _process(reader: Reader, o: CreateOptions) -> None:
-    text, flags = reader.text, reader.flags
+def _image(reader: Reader, o: CreateOptions) -> None:
+    """What it is made of."""
     if o.rootfs and o.image.endswith(":O"):
         o.image, o.rootfs_overlay = o.image[:-2], True
     if o.rootfs and o.image:
@@ -81,7 +84,7 @@ def _process(reader: Reader, o: CreateOptions) -> None:
             raise Usage(
                 f"running container create option: faccessat {o.image}: {(error.strerror or '').lower()}"
             ) from None
-    platform = text("platform")
+    platform = reader.text("platform")
     if platform:
         if o.arch or o.os or o.variant:
             raise Usage("--platform option can not be specified with --arch or --os")
@@ -94,6 +97,9 @@ def _process(reader: Reader, o: CreateOptions) -> None:
         o.pull = {"true": "missing", "false": "never"}.get(o.pull, o.pull)
         if o.pull not in ("always", "missing", "never", "newer"):
             raise Usage(f'unsupported pull policy "{o.pull}"')
+
+
+def _identity(reader: Reader, o: CreateOptions) -> None:
     if o.name:
         o.name = o.name.removeprefix("/")
         if not mount_options.is_name(o.name):
@@ -105,13 +111,15 @@ def _process(reader: Reader, o: CreateOptions) -> None:
     o.labels = environment.parse_labels(reader.words("label_file"), reader.words("label"))
     o.annotations = reader.pairs("annotation", "annotations must be formatted KEY=VALUE")
 
+
+def _process(reader: Reader, o: CreateOptions) -> None:
+    """What runs, with which surroundings and limits."""
     for path in reader.words("env_file"):
         o.env.update(environment.read_env_file(path, reader.host_env))
     o.env.update(environment.parse_variables(reader.words("env"), reader.host_env))
     o.env_merge = reader.pairs("env_merge", 'invalid variable: "WORD"')
-
-    if flags.get("entrypoint") is not None:
-        o.entrypoint = _entrypoint(flags["entrypoint"])
+    if reader.flags.get("entrypoint") is not None:
+        o.entrypoint = _entrypoint(reader.flags["entrypoint"])
     if "keep-groups" in o.group_add:
         if len(o.group_add) > 1:
             raise Usage(
@@ -137,6 +145,21 @@ def _process(reader: Reader, o: CreateOptions) -> None:
         raise Usage(f'unknown personality "{o.personality}": must be LINUX or LINUX32')
     if o.tz and o.tz != "local" and not _is_timezone(o.tz):
         raise Usage(f"running container create option: finding timezone: unknown time zone {o.tz}")
+    if reader.text("stop_signal"):
+        o.stop_signal = parse_signal(reader.text("stop_signal"))
+    o.attach = [word.lower() for word in o.attach]
+    for stream, word in zip(o.attach, reader.words("attach"), strict=True):
+        if stream not in ("stdin", "stdout", "stderr"):
+            raise Usage(
+                f'invalid stream "{word}" for --attach - must be one of stdin, stdout, or stderr: invalid argument'
+            )
+    o.preserve_fd = [int(fd) for fd in o.preserve_fd]
+    if o.preserve_fd or o.preserve_fds:
+        passed_descriptors(o.preserve_fds, o.preserve_fd)
+
+
+def _systemd(o: CreateOptions) -> None:
+    """systemd inside and outside."""
     o.systemd = o.systemd.lower()
     if o.systemd not in ("true", "false", "always"):
         raise Usage(
@@ -149,17 +172,6 @@ def _process(reader: Reader, o: CreateOptions) -> None:
             f'invalid config provided: invalid argument: invalid sdnotify value "{o.sdnotify}": '
             "must be conmon, container, healthy or ignore"
         )
-    if text("stop_signal"):
-        o.stop_signal = parse_signal(text("stop_signal"))
-    o.attach = [word.lower() for word in o.attach]
-    for stream, word in zip(o.attach, reader.words("attach"), strict=True):
-        if stream not in ("stdin", "stdout", "stderr"):
-            raise Usage(
-                f'invalid stream "{word}" for --attach - must be one of stdin, stdout, or stderr: invalid argument'
-            )
-    o.preserve_fd = [int(fd) for fd in o.preserve_fd]
-    if o.preserve_fd or o.preserve_fds:
-        passed_descriptors(o.preserve_fds, o.preserve_fd)
 
 
 def _files(reader: Reader, o: CreateOptions) -> None:
