@@ -127,6 +127,7 @@ def _document(engine: Engine, options: CreateOptions, image: Any, work: str) -> 
     host.cgroup_version = cgroup_version()
     host.env = os.environ
     host.rlimits = own_limits()
+    options.ulimit_host = True  # but for --ulimit: those of the job, whose hard limits may be lower
     defaults.surroundings(host, engine.config)
     check_sources(options.mounts)
     record = {"mounts": plan(options.mounts, None, "ignore"), "options": options.to_json()}

@@ -37,13 +37,14 @@ if TYPE_CHECKING:
 _CONTAINER = "container"
 _MONITOR = "monitor"
 
-# A job's environment, and what its cgroup is called: the engine stays where the batch system has put it.
+# A job's environment, and what is in its cgroup's path: the engine stays where the batch system has put it. With version
+# 2 Slurm's is NODE_slurmstepd.scope/job_1.
 _BATCH = (
-    ("Slurm", "SLURM_JOB_ID", "slurm"),
-    ("PBS", "PBS_JOBID", "pbs_jobs"),
-    ("LSF", "LSB_JOBID", "lsf/"),
-    ("HTCondor", "_CONDOR_SLOT", "htcondor"),
-    ("Grid Engine", "SGE_JOB_SPOOL_DIR", "sge/"),
+    ("Slurm", "SLURM_JOB_ID", ("/slurm", "_slurmstepd.scope/")),
+    ("PBS", "PBS_JOBID", ("/pbs_jobs",)),
+    ("LSF", "LSB_JOBID", ("/lsf/",)),
+    ("HTCondor", "_CONDOR_SLOT", ("/htcondor",)),
+    ("Grid Engine", "SGE_JOB_SPOOL_DIR", ("/sge/",)),
 )
 
 
@@ -90,15 +91,19 @@ def detect() -> Host:
         version = 2
     else:
         version = 1 if has_v1 else 0
-    batch = ""
-    for system, variable, word in _BATCH:
-        # A log-in's cgroup is no job's, though its environment may speak of one (`salloc`).
-        if (variable in os.environ and not own.startswith("/user.slice/")) or f"/{word}" in names:
-            batch = system
-            break
     # A path that leads upwards is one outside the cgroup namespace.
     folder = "" if version != 2 or not own or own.startswith("/..") else ROOT + own.rstrip("/")
-    return Host(version, folder, batch)
+    return Host(version, folder, batch_of(own, names))
+
+
+def batch_of(own: str, names: str) -> str:
+    """The batch system whose job a process with these cgroups is; "" for none."""
+    for system, variable, words in _BATCH:
+        # A log-in's cgroup is no job's, though its environment may speak of one (`salloc`).
+        by_variable = variable in os.environ and not own.startswith("/user.slice/")
+        if by_variable or any(word in names for word in words):
+            return system
+    return ""
 
 
 def delegated_controllers() -> list[str]:

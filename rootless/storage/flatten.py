@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 _FICLONE = 0x40049409
 _CHUNK = 1 << 30
+#: What clones and copies within the kernel fail with between file systems of two kinds, or where one knows nothing of them.
+_NOT_BETWEEN = (errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
 class Flattener:
     """One copy. `uid` and `gid` say which ids of the namespace the copies belong to."""
 
-    __slots__ = ("destination", "uid", "gid", "_links", "_folders", "_can_clone", "progress")
+    __slots__ = (
+        "destination", "uid", "gid", "_links", "_folders", "_can_clone", "_same_kind", "progress",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -40,6 +44,7 @@ class Flattener:
         self._links: dict[tuple[int, int], bytes] = {}
         self._folders: list[tuple[bytes, os.stat_result]] = []
         self._can_clone = True
+        self._same_kind = True
 
     def run(self, lowers: list[int]) -> None:
         """Copy what an overlay of these folders, the topmost first, would show."""
@@ -111,12 +116,7 @@ class Flattener:
             )
             try:
                 if not self._clone(source, target):
-                    left = node.status.st_size
-                    while left > 0:
-                        sent = os.copy_file_range(source, target, min(left, _CHUNK))
-                        if not sent:
-                            break
-                        left -= sent
+                    self._copy_data(source, target, node.status.st_size)
             finally:
                 os.close(target)
         finally:
@@ -128,17 +128,42 @@ class Flattener:
         try:
             fcntl.ioctl(target, _FICLONE, source)
         except OSError as error:
-            if error.errno not in (
-                errno.EOPNOTSUPP,
-                errno.EXDEV,
-                errno.EINVAL,
-                errno.ENOTTY,
-                errno.EPERM,
-            ):
+            if error.errno not in (*_NOT_BETWEEN, errno.ENOTTY, errno.EPERM):
                 raise
             self._can_clone = False
             return False
         return True
+
+    def _copy_data(self, source: int, target: int, size: int) -> None:
+        """Copy what the file holds, and no holes."""
+        done = 0
+        while done < size:
+            try:
+                begin = os.lseek(source, done, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                break  # a hole up to its end
+            done = os.lseek(source, begin, os.SEEK_HOLE)
+            while begin < done:
+                sent = self._copy_range(source, target, begin, min(done - begin, _CHUNK))
+                if not sent:
+                    return
+                begin += sent
+        else:
+            return
+        os.ftruncate(target, size)
+
+    def _copy_range(self, source: int, target: int, offset: int, count: int) -> int:
+        if self._same_kind:
+            try:
+                return os.copy_file_range(source, target, count, offset, offset)
+            except OSError as error:
+                if error.errno not in _NOT_BETWEEN:
+                    raise
+                self._same_kind = False
+        os.lseek(target, offset, os.SEEK_SET)
+        return os.sendfile(target, source, offset, count)
 
     def _copy_xattrs(self, node: tree.Node) -> None:
         source = node.open()

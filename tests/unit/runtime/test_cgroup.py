@@ -252,6 +252,28 @@ def test_the_hierarchy_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cgroup_plan.detect().batch == "Slurm"
 
 
+@pytest.mark.parametrize(
+    ("own", "variable", "system"),
+    [
+        ("/system.slice/node1_slurmstepd.scope/job_7/step_0/user/task_0", "", "Slurm"),
+        ("/system.slice/slurmstepd.scope/job_7/step_0/user/task_0", "", "Slurm"),
+        ("/system.slice/slurmd.service", "SLURM_JOB_ID", "Slurm"),
+        ("/user.slice/user-1000.slice/session-1.scope", "SLURM_JOB_ID", ""),
+        ("/pbs_jobs.service/jobid/7", "", "PBS"),
+        ("/user.slice/user-1000.slice/session-1.scope", "", ""),
+    ],
+)
+def test_a_job_is_known(
+    own: str, variable: str, system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its cgroup alone too: Slurm calls a container runtime without the job's variables."""
+    for name in ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "7")
+    assert cgroup_plan.batch_of(own, f"{own}\n") == system
+
+
 # a container's cgroup
 
 
