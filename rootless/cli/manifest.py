@@ -11,6 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.cli.table import Invocation
     from rootless.image.listadd import Artifact, Entry
+    from rootless.image.lists import ManifestList
 
 _ENTRY = (
     Option("annotation", "list", "Annotate the entry", metavar="key=value"),
@@ -54,9 +55,8 @@ def create(inv: Invocation) -> int:
 
     store = shared.store(inv)
     annotations = _pairs(inv.words("annotation"))
-    made = lists.create(store, inv.args[0], amend=inv.flag("amend"))
-    existed = bool(made.entries)
-    try:
+    with lists.changing(store):
+        made = lists.create(store, inv.args[0], amend=inv.flag("amend"))
         made.index.setdefault("annotations", {}).update(annotations)
         if not made.index["annotations"]:
             del made.index["annotations"]
@@ -64,10 +64,6 @@ def create(inv: Invocation) -> int:
             for name in inv.args[1:]:
                 listadd.add(made, name, session, listadd.Entry(), everything=inv.flag("all"))
         made.save()
-    except RootlessError:
-        if not existed and not inv.flag("amend"):
-            made.delete()
-        raise
     output.line(made.id)
     return 0
 
@@ -77,20 +73,20 @@ def add(inv: Invocation) -> int:
     from rootless.image import listadd, lists
     from rootless.image.session import Session
 
-    found = lists.lookup(shared.store(inv), inv.args[0])
-    entry = _entry(inv)
+    store, entry = shared.store(inv), _entry(inv)
     artifact_words = [
         name for name in inv.options if name.startswith("artifact-") and inv.given(name)
     ]
     if artifact_words and not inv.flag("artifact"):
         raise Usage(f"--{artifact_words[0]} needs --artifact")
-    with Session(shared.access(inv)) as session:
+    with lists.changing(store), Session(shared.access(inv)) as session:
+        found = lists.lookup(store, inv.args[0])
         if inv.flag("artifact"):
             listadd.add_artifact(found, inv.args[1:], session, entry, _artifact(inv))
         else:
             for name in inv.args[1:]:
                 listadd.add(found, name, session, entry, everything=inv.flag("all"))
-    found.save()
+        found.save()
     output.line(found.id)
     return 0
 
@@ -110,18 +106,25 @@ def _artifact(inv: Invocation) -> Artifact:
 
 def annotate(inv: Invocation) -> int:
     from rootless.cli import output
-    from rootless.image import listadd, lists
+    from rootless.image import lists
+
+    of_entry = ("arch", "os", "variant", "features", "os-features", "os-version")
+    if inv.flag("index") and any(inv.given(name) for name in of_entry):
+        raise Usage("--index annotates the list itself: it goes with --annotation and --subject")
+    store = shared.store(inv)
+    with lists.changing(store):
+        found = lists.lookup(store, inv.args[0])
+        _annotate(inv, found)
+        found.save()
+    output.line(found.id)
+    return 0
+
+
+def _annotate(inv: Invocation, found: ManifestList) -> None:
+    from rootless.image import listadd
     from rootless.image.session import Session
 
-    found = lists.lookup(shared.store(inv), inv.args[0])
     if inv.flag("index"):
-        if any(
-            inv.given(name)
-            for name in ("arch", "os", "variant", "features", "os-features", "os-version")
-        ):
-            raise Usage(
-                "--index annotates the list itself: it goes with --annotation and --subject"
-            )
         index = found.index
         index["annotations"] = {
             **(index.get("annotations") or {}),
@@ -135,9 +138,6 @@ def annotate(inv: Invocation) -> int:
     if inv.text("subject"):
         with Session() as session:
             listadd.set_subject(found, inv.text("subject"), session)
-    found.save()
-    output.line(found.id)
-    return 0
 
 
 def exists(inv: Invocation) -> int:
@@ -228,11 +228,13 @@ def remove(inv: Invocation) -> int:
     from rootless.image import lists
     from rootless.oci.digest import is_digest
 
-    found = lists.lookup(shared.store(inv), inv.args[0])
-    if not is_digest(inv.args[1]):
-        raise Usage(f'invalid image digest "{inv.args[1]}"')
-    found.remove(inv.args[1])
-    found.save()
+    store = shared.store(inv)
+    with lists.changing(store):
+        found = lists.lookup(store, inv.args[0])
+        if not is_digest(inv.args[1]):
+            raise Usage(f'invalid image digest "{inv.args[1]}"')
+        found.remove(inv.args[1])
+        found.save()
     output.line(found.id)
     return 0
 

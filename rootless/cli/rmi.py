@@ -46,6 +46,8 @@ def main(inv: Invocation) -> int:
         texts = list(inv.args)
     users = image_users(engine)
     errors: list[RootlessError] = []
+    untagged: list[str] = []
+    deleted: list[str] = []
     for text in texts:
         try:
             done = remove(
@@ -66,10 +68,12 @@ def main(inv: Invocation) -> int:
         except RootlessError as error:
             errors.append(error)
             continue
-        for name in done.untagged:
-            output.line(f"Untagged: {name}")
-        for identity in done.deleted:
-            output.line(f"Deleted: {identity}")
+        untagged += done.untagged
+        deleted += done.deleted
+    for name in untagged:
+        output.line(f"Untagged: {name}")
+    for identity in deleted:
+        output.line(f"Deleted: {identity}")
     collect(store, image_users(engine))
     if not errors:
         return 0

@@ -41,6 +41,9 @@ class Place:
         self.container = container
         self.path = path
 
+    def __str__(self) -> str:
+        return f'"{self.container}:{self.path}"' if self.container else f'"{self.path}"'
+
 
 def parse(text: str) -> Place:
     """`[CONTAINER:]PATH`; what begins with a dot or a slash is a path of the host."""
@@ -75,9 +78,7 @@ class Copy:
 
     def run(self, source: Place, destination: Place) -> None:
         if not source.path or not destination.path:
-            raise Usage(
-                f"invalid arguments {source.path!r}, {destination.path!r}: you must specify paths"
-            )
+            raise Usage(f"invalid arguments {source}, {destination}: you must specify paths")
         if source.container and destination.container:
             self._between(source, destination)
         elif source.container:
@@ -168,8 +169,19 @@ class Copy:
                 raise RootlessError("destination must be a directory when copying from stdin")
             owner = self._owner(guest)
 
+            first = os.read(0, transfer.PIECE)
+            if not first:
+                raise RootlessError(
+                    "source must be a (compressed) tar archive when copying from stdin"
+                )
+
+            def read() -> bytes:
+                nonlocal first
+                data, first = first, b""
+                return data or os.read(0, transfer.PIECE)
+
             def pour(out: int) -> None:
-                for block in inflate(lambda: os.read(0, transfer.PIECE)):
+                for block in inflate(read):
                     view = memoryview(block)
                     while view:
                         view = view[os.write(out, view) :]

@@ -12,7 +12,7 @@ import os
 import time
 
 from rootless.files import make_dirs, read_json
-from rootless.oci.digest import is_digest
+from rootless.oci.digest import is_digest, is_hex
 from rootless.storage.blobs import explain_full
 from rootless.storage.parallel import run_all
 
@@ -196,7 +196,7 @@ def _listed_blobs(store: ImageStore) -> set[str]:
         names = os.listdir(f"{store.root}/lists")
     except FileNotFoundError:
         return set()
-    records = [read_json(f"{store.root}/lists/{name}") for name in names if ".tmp" not in name]
+    records = [read_json(f"{store.root}/lists/{name}") for name in names if is_hex(name)]
     return {blob for record in records for _, blob in record["blobs"]}
 
 

@@ -252,6 +252,7 @@ def add_artifact(
         entry.apply(descriptor)
         found.put(descriptor, "blobs")
         found.record["blobs"] += [[digest, blob] for blob in blobs]
+        # At once: what no record names may be collected.
         found.save()
 
 

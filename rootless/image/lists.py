@@ -1,6 +1,7 @@
 """Manifest lists that are made here: kept as records, filled from images, registries and files, pushed to registries.
 
     lists/ID        a list: its names, the index as it stands, where each entry's content is
+    lists/lock      held by who changes one, from before it is read until it is written (changing())
 
 To everybody else a list is its image for this machine. An entry's content is not copied in: a local image stays one image, and what is in a registry is copied from there when the
 list is pushed. Files of artifacts are the exception; the record names their blobs, which keeps them from being collected.
@@ -12,7 +13,7 @@ import os
 import time
 
 from rootless.errors import Conflict, NotFound, RootlessError, Usage
-from rootless.files import make_dirs, read_json, write_json
+from rootless.files import Lock, make_dirs, read_json, write_json
 from rootless.image import reference
 from rootless.image.store import Image, ImageStore, ImageUnknown
 from rootless.oci.digest import is_hex, sha256
@@ -81,16 +82,28 @@ class ManifestList:
         write_json(f"{self.store.root}/lists/{self.id}", self.record)
 
     def tag(self, name: str) -> None:
-        """Give it a further name, and take it from another list."""
-        other = find(self.store, name)
-        if other is not None and other.id != self.id:
-            other.untag(name)
-        self.record["names"] = [name, *(one for one in self.names if one != name)]
-        self.save()
+        """Give it a further name, and take it from another list or image."""
+        with changing(self.store):
+            take_name(self.store, name)
+            if self.store.resolve(name) == name:
+                self.store.untag(name)
+            self.record = self._now()
+            self.record["names"] = [name, *(one for one in self.names if one != name)]
+            self.save()
 
     def untag(self, name: str) -> None:
-        self.record["names"] = [one for one in self.names if one != name]
-        self.save()
+        with changing(self.store):
+            self.record = self._now()
+            self.record["names"] = [one for one in self.names if one != name]
+            self.save()
+
+    def _now(self) -> dict[str, Any]:
+        """What is written of it, read again under the lock."""
+        try:
+            record: dict[str, Any] = read_json(f"{self.store.root}/lists/{self.id}")
+        except FileNotFoundError:
+            raise ImageUnknown(f"{self.name}: image not known") from None
+        return record
 
     def called(self, text: str) -> str:
         """The name of its that a text means; empty where the text is an id."""
@@ -183,6 +196,14 @@ def find(store: ImageStore, text: str) -> ManifestList | None:
     return None
 
 
+def take_name(store: ImageStore, name: str) -> None:
+    """A full name is given to something else: take it from the list that has it."""
+    for one in every(store):
+        if name in one.names:
+            one.record["names"] = [other for other in one.names if other != name]
+            one.save()
+
+
 def lookup(store: ImageStore, text: str) -> ManifestList:
     found = find(store, text)
     if found is None:
@@ -211,8 +232,15 @@ def every(store: ImageStore) -> list[ManifestList]:
     return found
 
 
+def changing(store: ImageStore) -> Lock:
+    """The lock, to be entered before a list is looked up to be changed, or two at once would undo each other's work."""
+    store.make()
+    make_dirs(f"{store.root}/lists")
+    return Lock(f"{store.root}/lists/lock")
+
+
 def create(store: ImageStore, name: str, *, amend: bool = False) -> ManifestList:
-    """Make an empty list; with `amend`, one that is there is returned as it is."""
+    """Make an empty list, to be filled and saved; with `amend`, one that is there is returned as it is."""
     full = full_name(name)
     known = find(store, full)
     if known is not None:
@@ -225,7 +253,6 @@ def create(store: ImageStore, name: str, *, amend: bool = False) -> ManifestList
         raise Conflict(f"{full}: is the name of an image already")
     from rootless.oci.manifest import OCI_INDEX
 
-    store.make()
     record = {
         "id": os.urandom(32).hex(),
         "names": [full],
@@ -234,6 +261,4 @@ def create(store: ImageStore, name: str, *, amend: bool = False) -> ManifestList
         "sources": {},
         "blobs": [],
     }
-    made = ManifestList(store, record)
-    made.save()
-    return made
+    return ManifestList(store, record)

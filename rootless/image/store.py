@@ -553,6 +553,10 @@ class ImageStore:
         now = time.time_ns()
         os.utime(path, ns=(now, now))
         image._names = None
+        if os.path.isdir(f"{self.root}/lists"):
+            from rootless.image import lists
+
+            lists.take_name(self, full)
         return before if before and before != image.id else None
 
     def untag(self, name: str) -> None:

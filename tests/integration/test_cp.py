@@ -100,7 +100,7 @@ def test_as_recorded(
     [
         (("f", "d"), "f and d are both on the host: name a container, as in web:/etc/hosts"),
         (("f",), "accepts 2 arg(s), received 1"),
-        (("f", "web:"), "invalid arguments 'f', '': you must specify paths"),
+        (("f", "web:"), 'invalid arguments "f", "web:": you must specify paths'),
         (("web:/c/d", "web:/c/d/sub"), "cannot copy /c/d into itself"),
         (("-", "web:/c/f"), "destination must be a directory when copying from stdin"),
         (("d", "web:/c/f"), "destination must be a directory when copying a directory"),
@@ -276,6 +276,7 @@ def test_streams(rootless: Engine, tmp_path: Path, root: Path) -> None:
         rootless.ok("cp", "-", "web:/c/e", input=packed)
         assert (root / "c/e/d/sub/y").read_text() == "cy\n"
     assert "no tar archive" in rootless.fails("cp", "-", "web:/c/e", input=b"no archive" * 100)
+    assert "must be a (compressed) tar" in rootless.fails("cp", "-", "web:/c/e", input=b"")
 
 
 def test_large_file_round_trip(rootless: Engine, tmp_path: Path) -> None:

@@ -252,6 +252,41 @@ def test_a_list_has_names_and_is_removed(listed: Engine) -> None:
     engine.fails("manifest", "rm", "nosuch", code=1)
 
 
+def test_a_name_stands_for_one_list_or_image(listed: Engine) -> None:
+    engine = listed
+    engine.ok("manifest", "create", "second")
+    engine.ok("tag", "localhost/one:1", "second")
+    assert "image is not a manifest list" in engine.fails("manifest", "exists", "second")
+    engine.ok("tag", "list", "localhost/one:1")
+    assert engine("manifest", "exists", "localhost/one:1").code == 0
+    rows = engine("images", "-a", "--format", "{{.Repository}}:{{.Tag}}").lines
+    assert sorted(rows) == [
+        "<none>:<none>",
+        "localhost/list:latest",
+        "localhost/one:1",
+        "localhost/second:latest",
+    ]
+
+
+def test_two_at_once_lose_nothing(listed: Engine, tmp_path: Path) -> None:
+    engine = listed
+    engine.ok("manifest", "create", "many")
+    files = [tmp_path / f"f{number}" for number in range(6)]
+    for path in files:
+        path.write_text(path.name)
+    adding = [engine.popen("manifest", "add", "--artifact", "many", str(one)) for one in files]
+    adding += [engine.popen("tag", "many", f"name{number}") for number in range(3)]
+    assert [one.wait(60) for one in adding] == [0] * 9
+    [found] = [engine("manifest", "inspect", "many").json]
+    assert len(found["manifests"]) == 6
+    assert all(engine("manifest", "exists", f"name{number}").code == 0 for number in range(3))
+
+
+def test_a_list_that_cannot_be_filled_is_not_made(listed: Engine) -> None:
+    assert "image not known" in listed.fails("manifest", "create", "new", "containers-storage:none")
+    assert listed("manifest", "exists", "new").code == 1
+
+
 @pytest.mark.needs("skopeo")
 def test_lists_into_folders_and_archives(listed: Engine, tmp_path: Path) -> None:
     engine = listed
