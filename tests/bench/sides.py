@@ -40,6 +40,8 @@ class Side:
     def __init__(self, name: str, engine: Engine) -> None:
         self.name = name
         self.engine = engine
+        # For a store other than the one that the settings name.
+        self.options: list[str] = []
 
     def seconds(self, *args: str, stdin: int = subprocess.DEVNULL) -> float:
         """Run a command that must succeed; the wall-clock time from its spawn to its end."""
@@ -117,6 +119,8 @@ def make_sides(peer: str) -> list[Side]:
                 f'graphroot = "{engine.home}/.local/share/containers/storage"\n'
             )
         sides.append(Side(peer, engine))
+        if host.has("overlay"):
+            sides[-1].options = ["--storage-driver", "overlay"]
     for side in sides:
         side.ok("load", "--input", str(archive))
     archive.unlink()
