@@ -30,6 +30,7 @@ from tests.support.fake_registry import (
     digest_of,
 )
 from tests.support.poor import in_mounts
+from tests.support.pseudo import Terminal
 from tests.support.registry import PASSWORD, USER, DockerRegistry
 
 pytestmark = pytest.mark.needs("userns", "docker-registry")
@@ -818,6 +819,50 @@ def test_interrupt_ends_a_stalled_pull(fresh: Engine, fake: FakeRegistry) -> Non
         process.kill()
         process.wait()
         release.set()
+
+
+def test_progress_on_a_terminal(fresh: Engine, fake: FakeRegistry) -> None:
+    """Bars while something comes, one line for what has come; no bars where the terminal knows none."""
+    made = Made(fake, images.layer([images.file("f", random.Random(5).randbytes(1 << 20))]))
+    fake.add_manifest("a", made.document, "1")
+    data, go_on, stalls = made.layers[0], threading.Event(), True
+    blob = digest_of(data)
+
+    def slowly(handler: Handler) -> bool:
+        if not stalls:
+            return False
+        handler.answer(200, data[: len(data) // 2], len(data))
+        go_on.wait(30)
+        handler.wfile.write(data[len(data) // 2 :])
+        return True
+
+    fake.rules[f"/v2/a/blobs/{blob}"] = slowly
+    words = ("pull", PLAIN, f"{fake.host}/a:1")
+    fresh.env["TERM"] = "xterm"
+    with Terminal(fresh.popen, *words) as terminal:
+        terminal.until(f"Trying to pull {fake.host}/a:1...")
+        terminal.until(f"Copying blob {blob[7:19]} ")
+        terminal.until("0.5/1.0 MB")
+        go_on.set()
+        terminal.until(f"Copying blob {blob[7:19]} done")
+        terminal.until("\x1b[?25h")
+        terminal.until(made.id)
+        assert terminal.wait() == 0
+    go_on.clear()
+    fresh.ok("rmi", "--all")
+    with Terminal(fresh.popen, *words) as terminal:
+        terminal.until("0.5/1.0 MB")
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.until("\x1b[?25h")  # the cursor that the bars have hidden
+        assert terminal.wait() == 130
+        assert terminal.is_restored()
+    go_on.set()
+    stalls = False
+    fresh.env["TERM"] = "dumb"
+    with Terminal(fresh.popen, *words) as terminal:
+        shown = terminal.until(made.id)
+        assert "\x1b" not in shown and f"Copying blob {blob}" in shown
+        assert terminal.wait() == 0
 
 
 def test_zstd_chunked_layers_are_zstd_layers(fresh: Engine, tmp_path: Path) -> None:
