@@ -148,6 +148,8 @@ def wish_of(network: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
             wish[key] = value
         elif key == "interface_name":
             wish["interface"] = value
+        elif key == "host_interface_name":
+            wish["host_interface"] = value
         else:
             raise Usage(f"unknown bridge network option: {key}")
     return wish

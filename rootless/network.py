@@ -163,7 +163,7 @@ def prepare(
         _prepare_bridge(link, config, [name, identity[:12]], servers)
     elif wanted.mode == "host":
         link.host_address = "127.0.0.1"
-    elif wanted.mode == "ns":
+    elif wanted.mode in ("ns", "none"):
         link.host_address = host_routes.local_address()
     if config is not None and (given := config.text("containers", "host_containers_internal_ip")):
         link.host_address = "" if given == "none" else given

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 class Member:
     """An endpoint's place in one network."""
 
-    __slots__ = ("network", "interface", "mac", "addresses", "aliases", "veth")
+    __slots__ = (
+        "network", "interface", "mac", "addresses", "aliases", "veth", "host_interface",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -36,6 +38,7 @@ class Member:
         self.addresses = addresses  # (address, prefix length, gateway or "")
         self.aliases = aliases
         self.veth = ""  # our end, once attached
+        self.host_interface = ""  # its name, where one is wanted
 
     def to_json(self) -> Document:
         return {
@@ -148,8 +151,22 @@ class Topology:
             )
         mac = wish.get("mac") or random_mac()
         member = Member(label, interface, mac, addresses, list(wish.get("aliases") or []))
+        member.host_interface = wish.get("host_interface") or ""
+        if member.host_interface and member.host_interface in self._interfaces():
+            raise Conflict(f"interface {member.host_interface} of the networks exists already")
         endpoint.members[label] = member
         return member
+
+    def _interfaces(self) -> set[str]:
+        """Names that are taken in the networks' namespace."""
+        members = [one for holder in self.endpoints.values() for one in holder.members.values()]
+        bridges = {network["network_interface"] for network in self.networks.values()}
+        return {
+            "lo",
+            *bridges,
+            *(one.veth for one in members),
+            *(one.host_interface for one in members),
+        }
 
     def unused(self) -> list[Document]:
         """The networks that nobody is on any more, taken out."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from _blake2 import blake2b  # hashlib loads OpenSSL, which the router would keep for this alone
 
-from rootless.errors import RootlessError
+from rootless.errors import Conflict, RootlessError
 from rootless.linux.sched import CLONE_NEWNET, setns
 from slirp import divert
 from slirp.ipam import Subnet
@@ -108,11 +108,19 @@ class Wiring:
         bridge = self.bridge(network)
         member.veth = veth_name(endpoint, member)
         old = self.netlink.link(member.veth)
-        if old is not None:
+        if old is not None and old.master == bridge:
             self.netlink.delete_link(old.index)
-        self.netlink.add_veth(
-            member.veth, bridge, _mtu(network), member.interface, netns, member.mac
-        )
+        try:
+            self.netlink.add_veth(
+                member.veth, bridge, _mtu(network), member.interface, netns, member.mac
+            )
+        except FileExistsError:
+            taken = member.veth if self.netlink.link(member.veth) else member.interface
+            where = "among the networks" if taken == member.veth else "in the container"
+            member.veth = ""  # it is somebody else's
+            raise Conflict(
+                f"network {member.network}: an interface {taken} exists already {where}"
+            ) from None
         options = network.get("options") or {}
         if options.get("vlan"):
             link = self.netlink.link(member.veth)
@@ -164,5 +172,7 @@ def _mtu(network: Document) -> int:
 
 def veth_name(endpoint: Endpoint, member: Member) -> str:
     """The same for the same endpoint and network, so that a new router finds what the one before made."""
+    if member.host_interface:
+        return member.host_interface
     key = blake2b(f"{endpoint.name} {member.network}".encode(), digest_size=5).hexdigest()
     return f"veth{key}"

@@ -130,7 +130,7 @@ def rm(inv: Invocation) -> int:
             network = read(engine, text)
         except NotFound as error:
             if force:
-                return text
+                return None
             error.exit_code = 1
             raise
         if network["name"] == netrecords.default_name(engine.config):

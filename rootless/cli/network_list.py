@@ -58,6 +58,7 @@ def filters(
 
 
 def _ls_filter(engine: Engine, key: str, value: str) -> Callable[[Network], bool]:
+    from rootless import netrecords
     from rootless.cli.record_filters import matching, yes_or_no
 
     if key in ("name", "id"):
@@ -67,8 +68,9 @@ def _ls_filter(engine: Engine, key: str, value: str) -> Callable[[Network], bool
         return lambda network: bool(network["driver"] == value)
     if key == "dangling":
         wanted = yes_or_no(value, f'invalid dangling filter value "{value}"')
-        used = used_by(engine)
-        return lambda network: (network["name"] not in used) == wanted
+        # The default network, which nothing removes, never is.
+        kept = {*used_by(engine), netrecords.default_name(engine.config)}
+        return lambda network: (network["name"] not in kept) == wanted
     raise Usage(f'invalid filter "{key}"')
 
 

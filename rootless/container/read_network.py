@@ -38,11 +38,18 @@ def read(reader: Reader, o: CreateOptions) -> None:
                 raise Usage("none is not allowed to be specified with other DNS ip addresses")
         elif not is_address(word):
             raise Usage(f"{word} is not an ip address")
-    if o.network in ("none",) or o.network.startswith("container:"):
+    if o.dns == ["none"]:
+        for name, said in (("dns_search", "DNSSearch"), ("dns_option", "DNSOption")):
+            if getattr(o, name):
+                raise Usage(
+                    f"invalid config provided: UseImageResolvConf and {said} are mutually exclusive options"
+                )
+    if o.network == "none" or o.network.startswith("container:"):
         for name in ("dns", "dns_option", "dns_search"):
             if getattr(o, name):
                 raise Usage(
-                    f"conflicting options: {name.replace('_', '-')} and the network mode: {o.network}"
+                    f"conflicting options: {name.replace('_', '-')} and the network mode: "
+                    f"{o.network.partition(':')[0]}"
                 )
     for word in o.dns_option:
         if any(ord(c) <= 32 for c in word):
@@ -56,20 +63,28 @@ def read(reader: Reader, o: CreateOptions) -> None:
             raise Usage(f'"{value}" is not an ip address')
     if o.mac_address:
         o.mac_address = _mac(o.mac_address)
-    if (o.ip or o.ip6 or o.mac_address) and o.network != "bridge":
-        raise Usage(
-            "invalid config provided: networks and static ip/mac address can only be used with Bridge mode networking"
-        )
-    if o.network_alias and o.network != "bridge":
-        if o.network:
+    for name in ("ip", "ip6", "mac_address", "network_alias"):
+        if getattr(o, name) and o.network != "bridge":
+            if o.network:
+                raise Usage(
+                    f"--{name.replace('_', '-')} can only be set when the network mode is bridge: invalid argument"
+                )
             raise Usage(
-                "--network-alias can only be set when the network mode is bridge: invalid argument"
+                "invalid config provided: networks and static ip/mac address can only be used with Bridge mode networking"
             )
-        raise Usage(
-            "invalid config provided: networks and static ip/mac address can only be used with Bridge mode networking"
-        )
     for word in o.add_host:
         _check_host(word)
+    if o.network.startswith("container:"):
+        if o.add_host:
+            raise Usage(
+                "invalid config provided: cannot set extra host entries when the container is joined to another "
+                "containers network namespace: invalid configuration"
+            )
+        if o.hosts_file:
+            raise Usage(
+                f"--hosts-file {o.hosts_file}: /etc/hosts is shared with the container whose network is joined; "
+                "give it to that one"
+            )
     if o.no_hosts:
         for name in ("add_host", "hosts_file"):
             if getattr(o, name):
@@ -136,7 +151,7 @@ def parse_networks(words: list[str]) -> tuple[str, list[str], dict[str, dict[str
             elif kind == "bridge":
                 mode = "bridge"
                 if colon:
-                    networks["default"] = _network_options(rest)
+                    networks["default"] = _network_options("default", rest)
             else:
                 mode = "" if kind in ("private", "default") else kind
                 helper = rest.split(",") if colon and rest else []
@@ -148,7 +163,7 @@ def parse_networks(words: list[str]) -> tuple[str, list[str], dict[str, dict[str
             )
         mode = "bridge"
         if colon:
-            networks[_network_name(kind)] = _network_options(rest)
+            networks[_network_name(kind)] = _network_options(kind, rest)
         else:
             for name in word.split(","):
                 networks[_network_name(name)] = {}
@@ -161,32 +176,50 @@ def _network_name(name: str) -> str:
     return name
 
 
-def _network_options(text: str) -> dict[str, str]:
+def _network_options(network: str, text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for word in text.split(","):
-        name, equals, value = word.partition("=")
+        name, _, value = word.partition("=")
+        wrong = ""
         if name in ("ip", "ip6"):
-            if not is_address(value):
-                raise Usage(f"invalid ip address {value}")
+            wrong = "" if is_address(value) else f'invalid ip address "{value}"'
         elif name == "mac":
-            _mac(value)
-        elif name not in ("alias", "interface_name", "host_interface_name"):
-            if not equals or not name:
-                raise Usage(f'invalid network option "{word}"')
+            wrong = "" if _is_mac(value) else f"address {value}: invalid MAC address"
+        elif name == "alias":
+            wrong = "" if value else "alias cannot be empty"
+        elif name in ("interface_name", "host_interface_name"):
+            wrong = "" if _is_interface(value) else f'{name} "{value}": no name of an interface'
+        else:
+            wrong = f'unknown bridge network option "{word}"'
+        if wrong:
+            raise Usage(f"invalid option for network {network}: {wrong}")
         if name == "alias" and "alias" in found:
             found[name] += "," + value
         else:
-            found[name] = value
+            found[name] = _mac(value) if name == "mac" else value
     return found
 
 
-def _mac(text: str) -> str:
+def _is_interface(name: str) -> bool:
+    """What the kernel takes for one: IFNAMSIZ is 16, with the byte that ends it."""
+    return (
+        0 < len(name.encode()) < 16
+        and name not in (".", "..")
+        and not any(c in "/:" or c.isspace() for c in name)
+    )
+
+
+def _is_mac(text: str) -> bool:
     parts = text.replace("-", ":").split(":")
-    if len(parts) != 6 or any(
-        len(p) != 2 or any(c not in "0123456789abcdefABCDEF" for c in p) for p in parts
-    ):
+    return len(parts) == 6 and all(
+        len(p) == 2 and all(c in "0123456789abcdefABCDEF" for c in p) for p in parts
+    )
+
+
+def _mac(text: str) -> str:
+    if not _is_mac(text):
         raise Usage(f"address {text}: invalid MAC address")
-    return ":".join(parts).lower()
+    return text.replace("-", ":").lower()
 
 
 def _check_host(word: str) -> None:

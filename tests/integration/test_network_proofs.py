@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from tests.support.engine import Engine, command
-from tests.support.traffic import CLIENT, digest, eventually, exchange, free_port, router, serve
+from tests.support.traffic import (
+    CLIENT,
+    digest,
+    eventually,
+    exchange,
+    free_port,
+    own_addresses,
+    router,
+    serve,
+)
 
 pytestmark = pytest.mark.needs("userns", "subids", "tun")
 
@@ -267,7 +276,11 @@ def test_none_leaves_names_alone(net: Engine, busybox: str) -> None:
     """As with Podman: no name server, and the host name on the loopback."""
     options = ("run", "--rm", "--network", "none", "--hostname", "box", "--name", "w", busybox)
     assert net(*options, "test", "-e", "/etc/resolv.conf").code == 1
-    assert "127.0.0.1\tbox w" in net.ok(*options, "cat", "/etc/hosts")
+    hosts = net.ok("run", "--add-host", "up:host-gateway", *options[1:], "cat", "/etc/hosts")
+    assert "127.0.0.1\tbox w" in hosts
+    for own in [one for one in own_addresses() if ":" not in one]:
+        assert f"{own}\tup" in hosts
+        assert f"{own}\thost.containers.internal" in hosts
 
 
 def test_the_host_by_name(net: Engine) -> None:
