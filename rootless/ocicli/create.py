@@ -108,9 +108,9 @@ class Creation:
         launch.mapped()
         log.debug(f"container {self.record.identity}: init is process {launch.pid}")
         self.record.set_init(launch.pid)
-        self.record.data["creating"] = True
         self.record.write_config(self.bundle.text)
-        self.write()  # so that hooks can ask for it, and delete can end it if we are killed
+        # Hooks are to see it, and delete is to find whom to end if we are killed.
+        self.write(is_ready=False)
         launch.prepared()
         log.debug(f"container {self.record.identity}: its root is made")
         if listening is not None:
@@ -119,8 +119,7 @@ class Creation:
             send_console(self.given.text("console-socket"), launch.console)
             os.close(launch.console)
             launch.console = -1
-        del self.record.data["creating"]
-        self.write()
+        self.record.set_created()
         return launch
 
     def _asks_for_cgroup(self) -> bool:
@@ -133,7 +132,7 @@ class Creation:
             or self.settings.switch("debug")
         )
 
-    def write(self) -> None:
+    def write(self, *, is_ready: bool = True) -> None:
         """Write the record of a container whose init is there."""
         group = self.plan.cgroup if self.plan is not None else None
         data = self.record.data
@@ -147,7 +146,10 @@ class Creation:
             cgroup=group.path if group is not None else "",
             unit=group.unit if group is not None else "",
         )
-        self.record.write()
+        if is_ready:
+            self.record.write()
+        else:
+            self.record.write_creating()
 
     def finish(self, pid: int) -> None:
         """Tell the caller who init is."""

@@ -12,6 +12,8 @@ from rootless.runtime import hooks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from rootless.ocicli.commandline import Given
 
 
@@ -69,17 +71,19 @@ def end(record: records.Record) -> None:
             os.close(fd)
 
 
-def forget(record: records.Record) -> None:
-    """Remove the cgroup and the record, and call poststop, whose failures are only told."""
+def forget(record: records.Record, spec: dict[str, Any] | None = None) -> None:
+    """Remove the cgroup and the record, and call poststop, whose failures are only told; `spec` is read where it is not
+    given."""
     path = record.data.get("cgroup")
     if path:
         from rootless.runtime.cgroup import Cgroup
 
         Cgroup(path).remove()
-    try:
-        spec = record.spec()
-    except (OSError, ValueError):
-        spec = {}  # damaged: what it was is gone, and shall not keep the rest
+    if spec is None:
+        try:
+            spec = record.spec()
+        except (OSError, ValueError):
+            spec = {}  # damaged: what it was is gone, and shall not keep the rest
     record.remove()
     if hooks.has(spec, "poststop"):
         state = hooks.state_document(spec, record.identity, record.data["bundle"], "stopped", 0)

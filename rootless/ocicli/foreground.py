@@ -63,7 +63,7 @@ def run(settings: Given, given: Given) -> int:
         forget(record)
         raise
     if not given.switch("keep"):
-        forget(record)
+        forget(record, make.spec)
     return code
 
 

@@ -1,6 +1,6 @@
 """What the runtime knows of a container between two calls, and where: ROOT/ID/.
 
-    state.json     who init is and what it was made of; written once init is ready
+    state.json     who init is and what it was made of; called creating.json until init is ready
     config.json    the configuration as it was made of: the bundle's own may change meanwhile
     start          the socket at which init waits for `start`; gone once that has come
     lock           held by whoever changes the container
@@ -106,6 +106,13 @@ class Record:
     def write(self) -> None:
         write_json(f"{self.folder}/state.json", self.data)
 
+    def write_creating(self) -> None:
+        """Write it while init is at work: others are to see what is there, and that it is not ready."""
+        write_json(f"{self.folder}/creating.json", self.data)
+
+    def set_created(self) -> None:
+        os.rename(f"{self.folder}/creating.json", f"{self.folder}/state.json")
+
     def write_config(self, data: bytes) -> None:
         write_atomic(f"{self.folder}/config.json", data)
 
@@ -132,15 +139,20 @@ class Record:
 
     def load(self) -> Record:
         """Read it; NotFound where there is no such container."""
-        try:
-            data = read_bytes(f"{self.folder}/state.json")
-        except (FileNotFoundError, NotADirectoryError):
-            raise NotFound(f"container `{self.identity}` does not exist") from None
-        try:
-            self.data = json.loads(data)
-        except ValueError as error:
-            raise RootlessError(f"{self.folder}/state.json: damaged: {error}") from None
-        return self
+        # It may be ready between the first look and the second.
+        for name in ("state.json", "creating.json", "state.json"):
+            try:
+                data = read_bytes(f"{self.folder}/{name}")
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            try:
+                self.data = json.loads(data)
+            except ValueError as error:
+                raise RootlessError(f"{self.folder}/{name}: damaged: {error}") from None
+            if name == "creating.json":
+                self.data["creating"] = True
+            return self
+        raise NotFound(f"container `{self.identity}` does not exist")
 
     def spec(self) -> dict[str, Any]:
         spec: dict[str, Any] = json.loads(read_bytes(f"{self.folder}/config.json"))

@@ -75,15 +75,17 @@ class Devices:
 
     def attach(self, root: int) -> None:
         """Put the nodes and links in place; /dev is mounted by now, so that no link of an image can stand in it."""
+        dev = open_target(root, "/dev", directory=True)
         for path, fd in self.nodes:
-            target = open_target(root, path, directory=False)
+            target = _make_target(dev, path)
+            if target < 0:
+                target = open_target(root, path, directory=False)
             m.move_mount(fd, target)
             os.close(target)
             if (
                 fd != self.null
             ):  # needed again for masked paths: once attached it can be cloned (before 6.15 not earlier)
                 os.close(fd)
-        dev = open_target(root, "/dev", directory=True)
         for to, name in _LINKS:
             try:
                 os.symlink(to, name, dir_fd=dev)
@@ -93,6 +95,19 @@ class Devices:
                 if error.errno != errno.EROFS:
                     raise
         os.close(dev)
+
+
+def _make_target(dev: int, path: str) -> int:
+    """A new file straight in /dev for a node, as all are in one that has just been mounted; -1 where that is not so."""
+    name = path[5:]
+    if path[:5] != "/dev/" or not name or "/" in name or name == "..":
+        return -1
+    try:
+        return os.open(
+            name, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=dev
+        )
+    except OSError:
+        return -1
 
 
 def attach_console(root: int, slave: int) -> None:

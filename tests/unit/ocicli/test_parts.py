@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,18 @@ def test_an_id_is_taken_once(tmp_path: Path) -> None:
     records.Record(str(tmp_path / "new"), "one").take()
     with pytest.raises(Conflict, match="already exists"):
         records.Record(str(tmp_path / "new"), "one").take()
+
+
+def test_a_container_in_the_making_is_seen_as_such(tmp_path: Path) -> None:
+    record = records.Record(str(tmp_path), "c")
+    record.take()
+    with pytest.raises(NotFound):
+        records.Record(str(tmp_path), "c").load()
+    record.set_init(os.getpid())
+    record.write_creating()
+    assert records.Record(str(tmp_path), "c").load().status() == records.CREATING
+    record.set_created()
+    assert records.Record(str(tmp_path), "c").load().status() == records.RUNNING
 
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
