@@ -20,7 +20,7 @@ from rootless.linux.process import boot_id, is_alive, start_time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from rootless.paths import Paths
@@ -47,6 +47,27 @@ def this_boot() -> str:
 
 def new_id() -> str:
     return os.urandom(32).hex()
+
+
+def aside_name(tmp: str, kind: str, identity: str) -> str:
+    """A name in the store's folder `tmp` that tells whose it is, so that a dead command's can be swept."""
+    make_private_dir(tmp)
+    pid = os.getpid()
+    return f"{tmp}/{kind}.{identity[:12]}.{pid}.{start_time(pid)}.{os.uname().nodename}"
+
+
+def abandoned(tmp: str, *kinds: str) -> Iterator[str]:
+    """What killed commands of this node have left in `tmp` by such names."""
+    try:
+        names = os.listdir(tmp)
+    except FileNotFoundError:
+        return
+    node = os.uname().nodename
+    for name in names:
+        parts = name.split(".", 4)
+        if len(parts) == 5 and parts[0] in kinds and parts[4] == node:
+            if not is_alive(int(parts[2]), int(parts[3])):
+                yield f"{tmp}/{name}"
 
 
 def check_name(name: str, what: str = "names") -> None:
@@ -219,7 +240,7 @@ class Table:
         """
         for folder in (self.folder, self.paths.names, self.paths.run):
             make_private_dir(folder)
-        aside = self._aside(identity)
+        aside = aside_name(self.paths.tmp, self.kind, identity)
         try:
             os.mkdir(aside, 0o700)
             write_json(f"{aside}/{self.kind}.json", document)
@@ -234,12 +255,6 @@ class Table:
         except BaseException:
             self._empty(aside)
             raise
-
-    def _aside(self, identity: str) -> str:
-        """A folder's name in the store's tmp that tells whose it is, so that a dead command's can be swept."""
-        make_private_dir(self.paths.tmp)
-        pid = os.getpid()
-        return f"{self.paths.tmp}/{self.kind}.{identity[:12]}.{pid}.{start_time(pid)}.{os.uname().nodename}"
 
     def _take_name(self, name: str, identity: str, *, made: bool = False) -> None:
         link = f"{self.paths.names}/{name}"
@@ -281,7 +296,7 @@ class Table:
 
     def remove(self, identity: str, name: str) -> None:
         """Take a record away; called with its lock held. The folder vanishes in one rename."""
-        aside = self._aside(identity)
+        aside = aside_name(self.paths.tmp, self.kind, identity)
         try:
             os.rename(f"{self.folder}/{identity}", aside)
         except FileNotFoundError:
@@ -300,20 +315,8 @@ class Table:
 
     def sweep(self) -> None:
         """Remove what killed commands of this node left aside."""
-        try:
-            names = os.listdir(self.paths.tmp)
-        except FileNotFoundError:
-            return
-        for name in names:
-            parts = name.split(".", 4)
-            if (
-                len(parts) != 5
-                or parts[0] not in ("container", "pod")
-                or parts[4] != os.uname().nodename
-            ):
-                continue
-            if not is_alive(int(parts[2]), int(parts[3])):
-                self._empty(f"{self.paths.tmp}/{name}")
+        for folder in abandoned(self.paths.tmp, "container", "pod"):
+            self._empty(folder)
         try:
             folders = os.listdir(self.paths.run_containers)
         except FileNotFoundError:

@@ -15,8 +15,7 @@ import time
 from rootless.container.mounts import is_name
 from rootless.errors import Conflict, NotFound, RootlessError, Usage
 from rootless.files import Lock, make_private_dir, read_record, write_json
-from rootless.linux.process import is_alive, start_time
-from rootless.state import check_name, new_id, remove_tree
+from rootless.state import abandoned, aside_name, check_name, new_id, remove_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ class VolumeStore:
             "gid": settings.gid,
         }
         make_private_dir(self.paths.volumes)
-        aside = self._aside()
+        aside = aside_name(self.paths.tmp, "volume", new_id())
         try:
             os.mkdir(aside, 0o700)
             os.mkdir(f"{aside}/{DATA}", 0o755)
@@ -184,7 +183,7 @@ class VolumeStore:
                     "volume is being used",
                     exit_code=2,
                 )
-            aside = self._aside()
+            aside = aside_name(self.paths.tmp, "volume", new_id())
             os.rename(self.paths.volume(name), aside)
         remove_tree(aside)
 
@@ -193,24 +192,10 @@ class VolumeStore:
         make_private_dir(self.paths.volumes)
         return Lock(f"{self.paths.volumes}/.lock", shared=shared)
 
-    def _aside(self) -> str:
-        make_private_dir(self.paths.tmp)
-        pid = os.getpid()
-        return (
-            f"{self.paths.tmp}/volume.{new_id()[:12]}.{pid}.{start_time(pid)}.{os.uname().nodename}"
-        )
-
     def sweep(self) -> None:
         """Remove what killed commands of this node left aside."""
-        try:
-            names = os.listdir(self.paths.tmp)
-        except FileNotFoundError:
-            return
-        for name in names:
-            parts = name.split(".", 4)
-            if len(parts) == 5 and parts[0] == "volume" and parts[4] == os.uname().nodename:
-                if not is_alive(int(parts[2]), int(parts[3])):
-                    remove_tree(f"{self.paths.tmp}/{name}")
+        for folder in abandoned(self.paths.tmp, "volume"):
+            remove_tree(folder)
 
 
 def _none(name: str) -> NotFound:

@@ -23,7 +23,6 @@ def container_main(inv: Invocation) -> int:
 
 
 def _diff(inv: Invocation, *, only_containers: bool) -> int:
-    from rootless.cli import output
     from rootless.container.engine import open_engine
     from rootless.container.layers import diff
     from rootless.container.status import all_statuses
@@ -38,16 +37,23 @@ def _diff(inv: Invocation, *, only_containers: bool) -> int:
     elif only_containers:
         words = [engine.containers.lookup(word) for word in words]
     found = diff(engine, *words)
-    if inv.text("format") == "json":
+    show(found, inv.text("format"))
+    return 0
+
+
+def show(found: list[tuple[str, str]], form: str) -> None:
+    """Print changed, added and deleted paths, each with its letter, or as JSON."""
+    from rootless.cli import output
+
+    if form == "json":
         groups = {
             name: [path for kind, path in found if kind == letter]
             for name, letter in (("changed", "C"), ("added", "A"), ("deleted", "D"))
         }
         output.line(output.to_json({name: paths for name, paths in groups.items() if paths}, 5))
-        return 0
+        return
     for kind, path in found:
         output.line(f"{kind} {path}")
-    return 0
 
 
 def check(inv: Invocation) -> None:

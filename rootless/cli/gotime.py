@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from rootless.rfc3339 import parse
+
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
@@ -147,44 +149,6 @@ class Time:
                 out.append(layout[at])
                 at += 1
         return "".join(out)
-
-
-def parse(text: str) -> tuple[int, int, int]:
-    """(Unix seconds, nanoseconds, seconds east of UTC) of RFC 3339 text."""
-    date, _, rest = text.partition("T")
-    offset = 0
-    if rest.endswith("Z"):
-        rest = rest[:-1]
-    else:
-        sign = max(rest.rfind("+"), rest.rfind("-"))
-        hours, _, minutes = rest[sign + 1 :].partition(":")
-        offset = (int(hours) * 3600 + int(minutes or 0) * 60) * (-1 if rest[sign] == "-" else 1)
-        rest = rest[:sign]
-    clock, _, fraction = rest.partition(".")
-    year, month, day = (int(part) for part in date.split("-"))
-    hour, minute, second = (int(part) for part in clock.split(":"))
-    days = _days(year, month, day)
-    return (
-        days * 86400 + hour * 3600 + minute * 60 + second - offset,
-        int(f"{fraction:0<9}"[:9]) if fraction else 0,
-        offset,
-    )
-
-
-def _days(year: int, month: int, day: int) -> int:
-    """Days since 1970-01-01 (Howard Hinnant's days_from_civil): calendar.timegm would import calendar and datetime."""
-    year -= month <= 2
-    era = year // 400
-    year_of_era = year - era * 400
-    day_of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
-    return (
-        era * 146097
-        + year_of_era * 365
-        + year_of_era // 4
-        - year_of_era // 100
-        + day_of_year
-        - 719468
-    )
 
 
 class Duration(int):

@@ -120,7 +120,7 @@ def prune(inv: Invocation) -> int:
 
 
 def diff(inv: Invocation) -> int:
-    from rootless.cli import output
+    from rootless.cli.diff import show
     from rootless.container.engine import open_engine
     from rootless.image.changed import changes
 
@@ -135,15 +135,7 @@ def diff(inv: Invocation) -> int:
             raise RootlessError(f"{text} not found: {text}: image not known")
         images.append(image)
     found = changes(store, *images)
-    if form == "json":
-        groups = {
-            name: [path for kind, path in found if kind == letter]
-            for name, letter in (("changed", "C"), ("added", "A"), ("deleted", "D"))
-        }
-        output.line(output.to_json({name: paths for name, paths in groups.items() if paths}, 5))
-        return 0
-    for kind, path in found:
-        output.line(f"{kind} {path}")
+    show(found, form)
     return 0
 
 

@@ -30,6 +30,11 @@ STOP_TIME = Option(
 )
 
 
+def stop_time(inv: Invocation) -> float | None:
+    """The seconds of STOP_TIME where they were given, or the container's own hold."""
+    return float(inv.number("time")) if inv.given("time") else None
+
+
 def all_option(help: str) -> Option:
     return Option("all", "bool", help, short="a")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rootless.cli.options import CIDFILE, LATEST, STOP_TIME, all_option, filter_option
+from rootless.cli.options import CIDFILE, LATEST, STOP_TIME, all_option, filter_option, stop_time
 from rootless.cli.table import Command, Option
 from rootless.errors import RootlessError, Usage
 
@@ -50,7 +50,7 @@ def main(inv: Invocation) -> int:
         if inv.flag("running"):
             running = {one.id for one in all_statuses(engine) if one.is_running}
             chosen = [one for one in chosen if one[1] in running]
-    timeout = float(inv.number("time")) if inv.given("time") else None
+    timeout = stop_time(inv)
 
     def act(text: str, identity: str) -> str:
         container_event(engine, engine.containers.read(identity), "restart")

@@ -10,6 +10,7 @@ from rootless.cli.options import (
     all_option,
     check_selection,
     filter_option,
+    stop_time,
 )
 from rootless.cli.table import Command, Option
 from rootless.errors import Usage
@@ -42,7 +43,7 @@ def main(inv: Invocation) -> int:
     force = inv.flag("force")
     forgiving = force or inv.flag("ignore")
     chosen, missing = select(engine, inv, ignore=forgiving)
-    timeout = float(inv.number("time")) if inv.given("time") else None
+    timeout = stop_time(inv)
 
     def act(text: str, identity: str) -> str | None:
         try:

@@ -10,6 +10,7 @@ from rootless.cli.options import (
     all_option,
     check_selection,
     filter_option,
+    stop_time,
 )
 from rootless.cli.table import Command
 
@@ -39,7 +40,7 @@ def main(inv: Invocation) -> int:
     chosen, missing = select(
         engine, inv, wanted=lambda one: one.word in (RUNNING, PAUSED, INITIALIZED), ignore=ignore
     )
-    timeout = float(inv.number("time")) if inv.given("time") else None
+    timeout = stop_time(inv)
 
     def act(text: str, identity: str) -> str:
         stop(engine, identity, timeout)

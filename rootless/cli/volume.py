@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from rootless.cli.options import FORCE_PROMPT, all_option, filter_option, format_option
+from rootless.cli.options import FORCE_PROMPT, all_option, filter_option, format_option, stop_time
 from rootless.cli.table import Command, Option
 from rootless.errors import Usage
 
@@ -313,7 +313,7 @@ def rm(inv: Invocation) -> int:
     force = inv.flag("force")
     if inv.given("time") and not force:
         raise Usage("--force option must be specified to use the --time option")
-    timeout = float(inv.number("time")) if inv.given("time") else None
+    timeout = stop_time(inv)
     names = [record["name"] for record in store.all()] if inv.flag("all") else inv.args
 
     def act(text: str, _: str) -> str | None:

@@ -113,7 +113,9 @@ def prepare(engine: Engine, record: dict[str, Any], service: Service | None = No
             hint="use --network pasta, or an id map with uid 0 (another --userns, or subordinate ids)",
         )
     if not options.no_hostname and options.uts != "host":
-        host.files["/etc/hostname"] = _file(run_folder, "hostname", f"{hostname(options, host)}\n")
+        host.files["/etc/hostname"] = network.write_in_place(
+            run_folder, "hostname", f"{hostname(options, host)}\n"
+        )
     spec = _spec(engine, options, config, host, service)
     preparation = Preparation(
         options, spec, roots.root_of(engine, record, lowers_of(engine, image, options), options)
@@ -324,19 +326,10 @@ def make_files(run_folder: str, record: dict[str, Any], options: CreateOptions) 
         f'engine="rootless-{record["version"]}"\nname="{record["name"]}"\nid="{record["id"]}"\n'
         f'image="{image.get("name", "")}"\nimageid="{image.get("id", "")}"\nrootless=1\ngraphRootMounted=0\n'
     )
-    files["/run/.containerenv"] = _file(
+    files["/run/.containerenv"] = network.write_in_place(
         run_folder, "containerenv", lines if options.privileged else ""
     )
     return files
-
-
-def _file(folder: str, name: str, text: str) -> str:
-    path = f"{folder}/{name}"
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-    os.write(fd, text.encode())
-    os.fchmod(fd, 0o644)
-    os.close(fd)
-    return path
 
 
 def init_path(engine: Engine, options: CreateOptions) -> str:

@@ -47,10 +47,7 @@ def mount(engine: Engine, image: Image) -> str:
     os.makedirs(place, mode=0o700, exist_ok=True)
     made = lower_mount(engine.images.lowers(image), place)
     m.mount_setattr(made, m.MOUNT_ATTR_RDONLY | m.MOUNT_ATTR_NODEV | m.MOUNT_ATTR_NOSUID)
-    target = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    m.move_mount(made, target)
-    os.close(target)
-    os.close(made)
+    m.attach(made, place)
     engine.images.tell("mount", "", image.id)
     return place
 

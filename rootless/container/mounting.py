@@ -76,10 +76,7 @@ def mount(engine: Engine, identity: str) -> str:
         root = own_root(engine, record)
         root.open()
         made = root.mount()
-        target = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        m.move_mount(made, target)
-        os.close(target)
-        os.close(made)
+        m.attach(made, place)
         return place
 
 

@@ -76,13 +76,19 @@ def is_cdi_device(text: str) -> bool:
     return bool(vendor and slash and "=" in rest and not text.startswith("/") and ":" not in vendor)
 
 
-def device_rate(text: str, *, is_size: bool) -> tuple[str, int]:
-    """Read `/dev/x:RATE`."""
-    path, colon, rate = text.partition(":")
+def split_device(text: str) -> tuple[str, str]:
+    """Read `/dev/x:WORD`."""
+    path, colon, rest = text.partition(":")
     if not colon or not path:
         raise Usage(f"bad format: {text}")
     if not path.startswith("/dev/"):
         raise Usage(f"bad format for device path: {text}")
+    return path, rest
+
+
+def device_rate(text: str, *, is_size: bool) -> tuple[str, int]:
+    """Read `/dev/x:RATE`."""
+    path, rate = split_device(text)
     unit = "<number>[<unit>]" if is_size else "<number>"
     wrong = f"invalid rate for device: {text}. The correct format is <device-path>:{unit}. Number must be a positive integer"
     if is_size:

@@ -45,11 +45,9 @@ def read(reader: Reader, o: CreateOptions) -> None:
         if not 10 <= o.blkio_weight <= 1000:
             raise Usage(f"invalid value for blkio-weight: {weight} is not between 10 and 1000")
     for word in reader.words("blkio_weight_device"):
-        path, colon, rest = word.partition(":")
-        if not colon or not path:
-            raise Usage(f"bad format: {word}")
-        if not path.startswith("/dev/"):
-            raise Usage(f"bad format for device path: {word}")
+        from rootless.container.read_devices import split_device
+
+        path, rest = split_device(word)
         if not rest.isdigit() or not 10 <= int(rest) <= 1000:
             raise Usage(f"invalid weight for device: {word}")
         o.blkio_weight_device[path] = int(rest)

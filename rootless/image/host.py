@@ -14,7 +14,7 @@ import os
 import stat
 
 from rootless.errors import RootlessError
-from rootless.files import read_record, write_json
+from rootless.files import read_record, write_all, write_json
 from rootless.image.store import HOST_NAME
 
 TYPE_CHECKING = False
@@ -205,9 +205,7 @@ def _unpack(store: ImageStore, chain: str, diff_id: str, data: bytes) -> None:
             return
         fd = os.memfd_create("host", os.MFD_CLOEXEC)
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(fd, view) :]
+            write_all(fd, data)
             staging.start(fd, size=len(data), compression="")
             staging.commit(staging.finish())
         except BaseException:

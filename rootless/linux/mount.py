@@ -112,6 +112,14 @@ def open_tree(dirfd: int, path: str, flags: int) -> int:
     return fd
 
 
+def attach(fd: int, place: str) -> None:
+    """Attach a detached mount at a folder which is no link, and close it."""
+    target = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    move_mount(fd, target)
+    os.close(target)
+    os.close(fd)
+
+
 def move_mount(from_fd: int, to_fd: int, to_path: str = "", flags: int = 0) -> None:
     """Attach the mount behind `from_fd` at `to_path` below `to_fd`, or on `to_fd` itself where the path is empty."""
     flags |= MOVE_MOUNT_F_EMPTY_PATH

@@ -176,33 +176,22 @@ def fork_in_userns(
     takes them, after which its namespaces could not be opened any more. Raises SetupError where the host forbids it. The
     child dies with its parent.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     parent = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            ours.close()
-            prctl(PR_SET_PDEATHSIG, 9)
-            if os.getppid() != parent:
-                os._exit(1)
-            unshare_user(flags)
-            if prepare is not None:
-                prepare()
-            theirs.send(b"unshared")
-            if theirs.recv(16) != b"mapped":
-                os._exit(1)
-            become_root(idmap)
-            body()
-            status = 0
-        except BaseException as error:
-            try:
-                theirs.send(encode_error(error))
-            except OSError:
-                pass
-        finally:
-            os._exit(status)
-    theirs.close()
+
+    def inside(channel: socket.socket) -> None:
+        prctl(PR_SET_PDEATHSIG, 9)
+        if os.getppid() != parent:
+            os._exit(1)
+        unshare_user(flags)
+        if prepare is not None:
+            prepare()
+        channel.send(b"unshared")
+        if channel.recv(16) != b"mapped":
+            os._exit(1)
+        become_root(idmap)
+        body()
+
+    pid, ours = _fork(inside)
     try:
         said = ours.recv(65536)
         if said != b"unshared":
@@ -224,13 +213,18 @@ def fork_in_userns(
 
 def fork_reporting(body: Callable[[], object]) -> Child:
     """Run `body` in a forked child whose error comes back as `fork_in_userns` brings it."""
+    return Child(*_fork(lambda channel: body()))
+
+
+def _fork(body: Callable[[socket.socket], object]) -> tuple[int, socket.socket]:
+    """A child, which runs `body` with one end of a channel and puts its error into it, and the other end."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
             ours.close()
-            body()
+            body(theirs)
             status = 0
         except BaseException as error:
             try:
@@ -240,7 +234,7 @@ def fork_reporting(body: Callable[[], object]) -> Child:
         finally:
             os._exit(status)
     theirs.close()
-    return Child(pid, ours)
+    return pid, ours
 
 
 def become_root(idmap: IdMap, *, keep_groups: bool = False) -> None:

@@ -117,23 +117,10 @@ def rfc3339(seconds: float) -> str:
 
 def parse_time(text: str) -> float:
     """Read an RFC 3339 time; what is no time is the epoch, as nothing depends on it but sorting."""
+    from rootless.rfc3339 import parse
+
     try:
-        date, _, clock = text.partition("T")
-        year, month, day = (int(part) for part in date.split("-"))
-        zone = 0
-        if clock.endswith(("Z", "z")):
-            clock = clock[:-1]
-        else:
-            at = max(clock.rfind("+"), clock.rfind("-"))
-            hours, _, minutes = clock[at + 1 :].partition(":")
-            zone = (int(hours) * 60 + int(minutes)) * 60 * (-1 if clock[at] == "-" else 1)
-            clock = clock[:at]
-        hour, minute, second = clock.split(":")
-        # Days from the civil date (Howard Hinnant's algorithm): datetime costs 5 ms to import.
-        shifted = year - (month <= 2)
-        era, of_era = divmod(shifted, 400)
-        of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
-        days = era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
-        return days * 86400 + int(hour) * 3600 + int(minute) * 60 + float(second) - zone
-    except (ValueError, IndexError):
+        seconds, nanoseconds, _ = parse(text)
+    except ValueError:
         return 0.0
+    return seconds + nanoseconds / 1_000_000_000

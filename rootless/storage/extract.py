@@ -405,10 +405,7 @@ class Extractor:
                 self._set_opaque(path)
         except PermissionError:
             # Kernels before 5.8 and some file systems: fuse-overlayfs understands the plain name.
-            marker = parent + b"/" + base if parent else base
-            os.close(
-                os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            )
+            _touch(parent, base)
 
     def _set_opaque(self, path: bytes) -> None:
         if path in self._opaque:
@@ -422,10 +419,7 @@ class Extractor:
         except OSError as error:
             if error.errno != errno.EOPNOTSUPP:
                 raise
-            marker = path + b"/" + OPAQUE if path else OPAQUE
-            os.close(
-                os.open(marker, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            )
+            _touch(path, OPAQUE)
 
     def _skip_content(self, entry: tar.Entry, source: tar.Input) -> None:
         if entry.sparse is not None and self._recorder is not None:
@@ -492,15 +486,8 @@ class Extractor:
 
     def _record_owner(self, where: int | bytes, entry: tar.Entry) -> None:
         value = b"%d:%d:%04o" % (entry.uid, entry.gid, entry.mode)
-        try:
-            if isinstance(where, int):
-                os.setxattr(where, OWNER_XATTR, value)
-            else:
-                os.setxattr(where, OWNER_XATTR, value, follow_symlinks=False)
-        except OSError as error:
-            # The recipe has it too; file systems without user xattrs lose it at commit only.
-            if error.errno not in _XATTR_IGNORED_ERRORS:
-                raise
+        # The recipe has it too; file systems without user xattrs lose it at commit only.
+        _set_xattr(where, OWNER_XATTR, value)
 
     def _set_xattrs(self, where: int | bytes, xattrs: dict[bytes, bytes]) -> None:
         for name, value in xattrs.items():
@@ -510,14 +497,23 @@ class Extractor:
                 if self._owners.mask is not None:
                     continue  # another user's namespace could not use it
                 value = namespace_capability(value)
-            try:
-                if isinstance(where, int):
-                    os.setxattr(where, name, value)
-                else:
-                    os.setxattr(where, name, value, follow_symlinks=False)
-            except OSError as error:
-                if error.errno not in _XATTR_IGNORED_ERRORS:
-                    raise
+            _set_xattr(where, name, value)
+
+
+def _set_xattr(where: int | bytes, name: bytes, value: bytes) -> None:
+    try:
+        if isinstance(where, int):
+            os.setxattr(where, name, value)
+        else:
+            os.setxattr(where, name, value, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _XATTR_IGNORED_ERRORS:
+            raise
+
+
+def _touch(folder: bytes, name: bytes) -> None:
+    path = folder + b"/" + name if folder else name
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
 
 
 def namespace_capability(value: bytes) -> bytes:
