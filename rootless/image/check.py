@@ -13,7 +13,7 @@ import os
 from rootless.errors import RootlessError
 from rootless.image.adopt import unpack_blob, unpack_file
 from rootless.image.store import Image, ImageStore
-from rootless.oci.digest import sha256
+from rootless.oci.digest import is_hex, sha256
 from rootless.oci.document import MANIFEST_MAX_BYTES
 from rootless.oci.image import emit, parse_time
 from rootless.storage.forms import on_host
@@ -33,7 +33,7 @@ class Finding:
     __slots__ = ("kind", "mended", "name", "problem")
 
     def __init__(self, kind: str, name: str, problem: str, mended: str = "") -> None:
-        self.kind = kind  # blob, layer, image, name
+        self.kind = kind  # blob, layer, image, list, name
         self.name = name
         self.problem = problem
         self.mended = mended
@@ -53,6 +53,7 @@ def check(
     """Look at everything; with `repair`, mend it. Images that containers use are never removed."""
     found: list[Finding] = []
     with store.exclusive() if repair else store.hold(), store.helper() as helper:
+        _lists(store, repair, found)
         _records(store, repair, users or {}, found)
         if not quick:
             _blobs(store, repair, found)
@@ -82,6 +83,34 @@ def _records(
         if repair:
             mended = _mend_record(store, identity, users)
         found.append(Finding("image", identity[:12], problem, mended))
+
+
+def _lists(store: ImageStore, repair: bool, found: list[Finding]) -> None:
+    """Manifest lists: their records, and the blobs of artifacts that are kept for them alone."""
+    from rootless.image import lists
+
+    try:
+        names = [name for name in os.listdir(f"{store.root}/lists") if is_hex(name)]
+    except FileNotFoundError:
+        return
+    for name in names:
+        mended = ""
+        try:
+            one = lists.ManifestList(store, lists.read_list(store, name))
+        except RootlessError as error:
+            if repair:
+                os.unlink(f"{store.root}/lists/{name}")
+                mended = "removed; make the list again"
+            found.append(Finding("list", name[:12], str(error), mended))
+            continue
+        gone = {entry for entry, blob in one.record["blobs"] if not store.blobs.has(blob)}
+        for entry in sorted(gone):
+            if repair:
+                one.remove(entry)
+                one.save()
+                mended = "removed; add it again"
+            problem = f"content of its entry {entry} is missing"
+            found.append(Finding("list", one.name, problem, mended))
 
 
 def _record_problem(image: Image, identity: str) -> str:

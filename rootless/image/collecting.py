@@ -11,8 +11,8 @@ import json
 import os
 import time
 
-from rootless.files import make_dirs, read_json
-from rootless.oci.digest import is_digest, is_hex
+from rootless.files import make_dirs
+from rootless.oci.digest import is_digest
 from rootless.storage.blobs import explain_full
 from rootless.storage.parallel import run_all
 
@@ -192,12 +192,11 @@ def _sweep_notes(store: ImageStore) -> None:
 
 def _listed_blobs(store: ImageStore) -> set[str]:
     """The blobs that manifest lists keep; image/lists.py."""
-    try:
-        names = os.listdir(f"{store.root}/lists")
-    except FileNotFoundError:
+    if not os.path.isdir(f"{store.root}/lists"):
         return set()
-    records = [read_json(f"{store.root}/lists/{name}") for name in names if is_hex(name)]
-    return {blob for record in records for _, blob in record["blobs"]}
+    from rootless.image import lists
+
+    return {blob for one in lists.every(store) for _, blob in one.record["blobs"]}
 
 
 def _blobs_of(store: ImageStore, image: Image) -> set[str]:

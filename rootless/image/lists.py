@@ -13,14 +13,19 @@ import os
 import time
 
 from rootless.errors import Conflict, NotFound, RootlessError, Usage
-from rootless.files import Lock, make_dirs, read_json, write_json
+from rootless.files import MEND, Lock, make_dirs, read_record, write_json
 from rootless.image import reference
 from rootless.image.store import Image, ImageStore, ImageUnknown
-from rootless.oci.digest import is_hex, sha256
+from rootless.oci.digest import is_digest, is_hex, sha256
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+
+_RECORD = {
+    "id": str, "names": list, "created": float, "index": dict, "sources": dict, "blobs": list,
+}  # fmt: skip
 
 
 class ManifestList:
@@ -100,10 +105,9 @@ class ManifestList:
     def _now(self) -> dict[str, Any]:
         """What is written of it, read again under the lock."""
         try:
-            record: dict[str, Any] = read_json(f"{self.store.root}/lists/{self.id}")
+            return read_list(self.store, self.id)
         except FileNotFoundError:
             raise ImageUnknown(f"{self.name}: image not known") from None
-        return record
 
     def called(self, text: str) -> str:
         """The name of its that a text means; empty where the text is an id."""
@@ -214,6 +218,22 @@ def lookup(store: ImageStore, text: str) -> ManifestList:
     return found
 
 
+def read_list(store: ImageStore, identity: str) -> dict[str, Any]:
+    """A list's record; a damaged one is an error that names the file."""
+    path = f"{store.root}/lists/{identity}"
+    record = read_record(path, _RECORD)
+    entries = record["index"].get("manifests")
+    if (
+        record["id"] != identity
+        or not all(isinstance(one, str) for one in record["names"])
+        or not isinstance(entries, list)
+        or not all(isinstance(one, dict) and is_digest(one.get("digest")) for one in entries)
+        or not all(isinstance(one, list) and len(one) == 2 for one in record["blobs"])
+    ):
+        raise RootlessError(f"{path}: damaged record: it describes no list", hint=MEND)
+    return record
+
+
 def every(store: ImageStore) -> list[ManifestList]:
     """Every list, the newest first."""
     folder = f"{store.root}/lists"
@@ -225,7 +245,7 @@ def every(store: ImageStore) -> list[ManifestList]:
     for name in names:
         if is_hex(name):
             try:
-                found.append(ManifestList(store, read_json(f"{folder}/{name}")))
+                found.append(ManifestList(store, read_list(store, name)))
             except FileNotFoundError:
                 continue
     found.sort(key=lambda one: (-one.record["created"], one.id))

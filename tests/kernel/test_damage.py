@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from rootless.errors import RootlessError
-from rootless.image import archive
+from rootless.image import archive, lists
 from rootless.image.check import check
 from rootless.image.collecting import collect
+from rootless.image.listadd import Artifact, Entry, add_artifact
+from rootless.image.session import Session
 from rootless.image.store import Image, ImageStore
 from tests.support import images, layers
-from tests.support.images import file, folder, hardlink, layer, symlink
+from tests.support.images import digest, file, folder, hardlink, layer, symlink
 
 pytestmark = pytest.mark.needs("userns", "subids")
 
@@ -232,6 +234,33 @@ def test_names_that_lead_nowhere(made: Store) -> None:
     check(made.store, repair=True)
     assert check(made.store) == []
     assert sorted(os.listdir(names)) == ["localhost+other:1", "localhost+test:1"]
+
+
+def test_damaged_manifest_lists(made: Store, tmp_path: Path) -> None:
+    store, folder = made.store, Path(made.store.root) / "lists"
+    content = tmp_path / "content"
+    content.write_text("an artifact's")
+    kept, broken = lists.create(store, "kept"), lists.create(store, "broken")
+    with Session() as session:
+        for one in (kept, broken):
+            add_artifact(one, [str(content)], session, Entry(), Artifact())
+    assert check(store) == []
+    for damage in (b"{", b'{"id":"x"}', b"[]", (folder / kept.id).read_bytes()):
+        (folder / broken.id).write_bytes(damage)
+        with pytest.raises(RootlessError, match="damaged record") as caught:
+            lists.lookup(store, "broken")
+        assert "system check --repair" in caught.value.hint
+        [found] = check(store)
+        assert (found.kind, found.mended) == ("list", "")
+        [found] = check(store, repair=True)
+        assert found.mended.startswith("removed")
+        assert check(store) == []
+    collect(store)
+    store.blobs.remove(digest(content.read_bytes()))
+    [found] = check(store, repair=True)
+    assert "its entry" in found.problem and found.mended
+    assert lists.lookup(store, "kept").entries == []
+    assert check(store) == []
 
 
 def test_files_of_others_in_the_store_do_no_harm(made: Store) -> None:
