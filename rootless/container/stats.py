@@ -9,13 +9,11 @@ from rootless.container.freezer import members
 from rootless.errors import RootlessError
 from rootless.linux.process import read_file
 from rootless.runtime.cgroup import Cgroup, Stats, memory_total
+from rootless.runtime.usage import of_processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.container.status import Status
-
-_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class Reading:
@@ -60,7 +58,8 @@ def read(status: Status, before: Reading | None = None) -> Reading:
     if not status.is_running or status.live is None:
         return reading
     try:
-        stats = _from_cgroup(status) if status.live.get("cgroup") else _from_processes(status)
+        has_cgroup = bool(status.live.get("cgroup"))
+        stats = _from_cgroup(status) if has_cgroup else of_processes(members(status))
     except (FileNotFoundError, ProcessLookupError):
         return reading  # it has ended in this moment
     reading.cpu_ns = stats.cpu_ns
@@ -91,35 +90,6 @@ def _from_cgroup(status: Status) -> Stats:
         return Cgroup(status.live["cgroup"]).stats()
     except RootlessError:
         raise FileNotFoundError(2, "the cgroup is gone") from None
-
-
-def _from_processes(status: Status) -> Stats:
-    """The sum over the processes there are: what one has used that has ended counts where its parent waited for it."""
-    stats = Stats()
-    stats.pids = stats.memory_bytes = stats.block_read = stats.block_written = 0
-    for pid in members(status):
-        try:
-            fields = read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-            memory = read_file(f"/proc/{pid}/statm").split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        user, system, user_children, system_children = (int(word) for word in fields[11:15])
-        stats.cpu_ns += (user + system + user_children + system_children) * _TICK_NS
-        stats.system_ns += (system + system_children) * _TICK_NS
-        stats.pids += int(fields[17])  # threads, which is what a pids controller counts
-        stats.memory_bytes += (
-            int(memory[1]) - int(memory[2])
-        ) * _PAGE_BYTES  # without shared pages
-        try:
-            for line in read_file(f"/proc/{pid}/io").decode("ascii").splitlines():
-                key, _, value = line.partition(": ")
-                if key == "read_bytes":
-                    stats.block_read += int(value)
-                elif key == "write_bytes":
-                    stats.block_written += int(value)
-        except OSError:
-            continue
-    return stats
 
 
 def _network(pid: int) -> tuple[int, int]:

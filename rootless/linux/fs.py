@@ -24,6 +24,7 @@ PROC_SUPER_MAGIC = 0x9FA0
 DEVPTS_SUPER_MAGIC = 0x1CD1
 CGROUP2_SUPER_MAGIC = 0x63677270
 TMPFS_MAGIC = 0x01021994
+SYSFS_MAGIC = 0x62656572
 
 
 # struct statfs has 120 bytes on 64-bit Linux; f_type leads, the rest is not read here (os.statvfs gives it).

@@ -244,12 +244,17 @@ def plan_cgroup(settings: Given, identity: str, spec: dict[str, Any]) -> cgroup_
     from rootless.runtime import cgroup_plan
 
     linux = spec.get("linux") or {}
+    resources = linux.get("resources") or {}
+    if resources.get("unified") and cgroup_plan.detect().version == 1:
+        raise RootlessError(
+            "invalid configuration: linux.resources.unified: this host has cgroups of version 1"
+        )
     manager = settings.text("cgroup-manager")
     if settings.switch("systemd-cgroup"):
         manager = "systemd"
     plan = cgroup_plan.plan(
         identity,
-        linux.get("resources") or {},
+        resources,
         mode="disabled" if manager == "disabled" else "no-monitor",
         manager="" if manager == "disabled" else manager,
         cgroups_path=linux.get("cgroupsPath") or "",

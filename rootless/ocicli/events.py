@@ -7,11 +7,12 @@ import time
 
 from rootless import durations
 from rootless import quickjson as json
-from rootless.errors import InvalidState, RootlessError, Usage
+from rootless.errors import InvalidState, Usage
 from rootless.files import write_all
 from rootless.ocicli import records
+from rootless.ocicli.members import members
 from rootless.runtime.cgroup import Cgroup, Stats
-from rootless.runtime.cgroup_plan import detect
+from rootless.runtime.usage import of_processes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,20 +27,20 @@ def run(settings: Given, given: Given) -> int:
     record = records.load(settings, given.words[0])
     if record.status() == records.STOPPED:
         raise InvalidState(f"container `{record.identity}` is not running")
-    if not record.data.get("cgroup"):
-        raise RootlessError(
-            f"container `{record.identity}` has no cgroup of its own to be measured"
-            + (f": {detect().reason}" if detect().reason else "")
-        )
-    group = Cgroup(record.data["cgroup"])
     if given.switch("stats"):
-        say(record, "stats", document(group))
+        say(record, "stats", document(read(record)))
         return 0
-    follow(record, group, interval_s)
+    follow(record, interval_s)
     return 0
 
 
-def follow(record: records.Record, group: Cgroup, interval_s: float) -> None:
+def read(record: records.Record) -> Stats:
+    """What its cgroup has counted; without one, as on a host that gives a user none, what its processes say."""
+    path = record.data.get("cgroup")
+    return Cgroup(path).stats() if path else of_processes(members(record))
+
+
+def follow(record: records.Record, interval_s: float) -> None:
     """Tell until the container's end, which its pidfd tells."""
     import select
 
@@ -51,10 +52,10 @@ def follow(record: records.Record, group: Cgroup, interval_s: float) -> None:
         return
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    kills = group.stats().oom_kills or 0
+    kills = read(record).oom_kills or 0
     while not poll.poll(int(interval_s * 1000)):
-        stats = group.stats()
-        say(record, "stats", document(group, stats))
+        stats = read(record)
+        say(record, "stats", document(stats))
         if (stats.oom_kills or 0) > kills:
             kills = stats.oom_kills or 0
             say(record, "oom", None)
@@ -68,9 +69,8 @@ def say(record: records.Record, kind: str, data: Any) -> None:
     write_all(1, (json.dumps(event, separators=(",", ":")) + "\n").encode())
 
 
-def document(group: Cgroup, stats: Stats | None = None) -> dict[str, Any]:
+def document(stats: Stats) -> dict[str, Any]:
     """A reading in runc's form."""
-    stats = stats or group.stats()
     memory: dict[str, Any] = {}
     if stats.memory_bytes is not None:
         memory["usage"] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from rootless import log
 from rootless.errors import InvalidState, RootlessError, Usage
 from rootless.files import read_bytes, write_atomic
 from rootless.linux.process import open_pidfd
@@ -64,6 +65,7 @@ def _run(record: records.Record, given: Given) -> int:
         move=_mover(record, given.texts("cgroup")),
         identity=record.identity,
         bundle=record.data["bundle"],
+        plain_newlines=not socket and not os.isatty(1),
     )
     try:
         pidfd = open_pidfd(record.pid, record.data["start_time"])
@@ -74,6 +76,7 @@ def _run(record: records.Record, given: Given) -> int:
     finally:
         os.close(pidfd)
     pid = execution.pid
+    log.debug(f"container {record.identity}: the process of exec is {pid}")
     if is_terminal:
         execution.take_console()
         if socket:

@@ -41,6 +41,10 @@ def run(settings: Given, given: Given) -> int:
             ready = notify.bind(record)
             if not detach:
                 notify.pass_on_beside(record, ready)
+        if launch.console >= 0 and not os.isatty(1):
+            from rootless.runtime import terminal
+
+            terminal.plain_newlines(launch.console)
         launch.start()
         if hooks.has(make.spec, "poststart"):
             from rootless.ocicli.start import call_poststart

@@ -71,7 +71,7 @@ def _run(settings: Given) -> int:
     name, *rest = settings.words
     command = COMMANDS.get(name)
     if command is None:
-        raise Usage(f"unknown command {name}: see {NAME} --help")
+        raise Usage(f"No help topic for '{name}': no such command; see {NAME} --help")
     if rest[:1] in (["--help"], ["-h"]):
         from rootless.ocicli.help import of_command
 

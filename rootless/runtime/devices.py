@@ -24,6 +24,8 @@ DEFAULT = {
     "urandom": (1, 9),
     "tty": (5, 0),
 }
+# What every container has of its own: the host's, bound over it, would be a way out to the host's terminals.
+_SUPPLIED = {*DEFAULT, "console", "ptmx", "pts/ptmx"}
 _LINKS = (
     ("/proc/self/fd", "fd"),
     ("/proc/self/fd/0", "stdin"),
@@ -57,20 +59,22 @@ def open_node(path: str, kind: str, major: int, minor: int) -> int:
 class Devices:
     """The nodes of one container, opened on the host before its root is left."""
 
-    __slots__ = ("nodes", "null")
+    __slots__ = ("fifos", "nodes", "null")
 
     def __init__(self, entries: list[dict[str, Any]]) -> None:
         self.nodes: list[tuple[str, int]] = []
+        self.fifos: list[dict[str, Any]] = []
         for name, (major, minor) in DEFAULT.items():
             self.nodes.append((f"/dev/{name}", open_node(f"/dev/{name}", "c", major, minor)))
         self.null = self.nodes[0][1]
         for entry in entries:
-            path = entry["path"]
-            if path[:5] == "/dev/" and path[5:] in DEFAULT:
+            path = os.path.normpath(entry["path"])
+            if path[:5] == "/dev/" and path[5:] in _SUPPLIED:
+                continue
+            if entry.get("type") == "p":
+                self.fifos.append(entry)
                 continue
             kind = "b" if entry.get("type") == "b" else "c"
-            if entry.get("type") == "p":
-                continue  # a fifo is made, not bound
             self.nodes.append((path, open_node(path, kind, entry["major"], entry["minor"])))
 
     def attach(self, root: int) -> None:
@@ -86,6 +90,8 @@ class Devices:
                 fd != self.null
             ):  # needed again for masked paths: once attached it can be cloned (before 6.15 not earlier)
                 os.close(fd)
+        for entry in self.fifos:
+            make_fifo(root, entry)
         for to, name in _LINKS:
             try:
                 os.symlink(to, name, dir_fd=dev)
@@ -95,6 +101,26 @@ class Devices:
                 if error.errno != errno.EROFS:
                     raise
         os.close(dev)
+
+
+def make_fifo(root: int, entry: dict[str, Any]) -> None:
+    """A device of type `p`, the one kind that a user may make."""
+    folder, _, name = os.path.normpath(entry["path"]).rpartition("/")
+    into = open_target(root, folder or "/", directory=True)
+    mode = entry.get("fileMode")
+    before = os.umask(0)
+    try:
+        os.mkfifo(name, 0o666 if mode is None else stat.S_IMODE(mode), dir_fd=into)
+        os.chown(name, entry.get("uid", 0), entry.get("gid", 0), dir_fd=into, follow_symlinks=False)
+    except FileExistsError:
+        pass  # of an earlier container of the same root
+    except OSError as error:
+        raise SetupError(
+            f"device {entry['path']}: {os.strerror(error.errno or 0).lower()}", stage="devices"
+        ) from error
+    finally:
+        os.umask(before)
+        os.close(into)
 
 
 def _make_target(dev: int, path: str) -> int:

@@ -56,6 +56,7 @@ class Execution:
         "move",
         "identity",
         "bundle",
+        "plain_newlines",
         "listener",
         "_early_listener",
         "_channel",
@@ -73,6 +74,7 @@ class Execution:
         move: Callable[[], None] | None = None,
         identity: str = "",
         bundle: str = "",
+        plain_newlines: bool = False,
     ) -> None:
         self.spec = spec
         self.process = process
@@ -83,6 +85,7 @@ class Execution:
         self.move = move  # puts the calling process into the container's cgroup
         self.identity = identity
         self.bundle = bundle
+        self.plain_newlines = plain_newlines  # its terminal is no screen's
         self.pid = 0
         self.console = -1
         self.listener: seccomp.Listener | None = None
@@ -219,6 +222,8 @@ class Execution:
                 size = self.process.get("consoleSize")
                 if size:
                     terminal.set_size(master, size["height"], size["width"])
+                if self.plain_newlines:
+                    terminal.plain_newlines(master)
                 channel.send(sync.CONSOLE, fd=master)
                 os.close(master)
             enter_process(self.process, plan, channel, slave=slave)

@@ -12,9 +12,11 @@ import select
 from rootless import log
 from rootless import quickjson as json
 from rootless.errors import SetupError
+from rootless.linux import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 _SAID = 4096  # bytes of a failing hook's standard error that its message carries
@@ -37,10 +39,13 @@ def state_document(
     return document
 
 
-def run(spec: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
-    """Call the hooks of one moment in their order; raises SetupError for the first that fails."""
+def run(
+    spec: dict[str, Any], moment: str, state: dict[str, Any], closed: Sequence[int] = ()
+) -> None:
+    """Call the hooks of one moment in their order, without `closed`; raises SetupError for the first that fails."""
     for index, hook in enumerate((spec.get("hooks") or {}).get(moment) or []):
-        _call(hook, f"error running {moment} hook #{index}: ", state, moment != "startContainer")
+        which = f"error running hook: {moment} #{index}: "
+        _call(hook, which, state, moment != "startContainer", closed)
 
 
 def run_leniently(spec: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
@@ -48,7 +53,7 @@ def run_leniently(spec: dict[str, Any], moment: str, state: dict[str, Any]) -> N
     for index, hook in enumerate((spec.get("hooks") or {}).get(moment) or []):
         try:
             _call(
-                hook, f"error running {moment} hook #{index}: ", state, moment != "startContainer"
+                hook, f"error running hook: {moment} #{index}: ", state, moment != "startContainer"
             )
         except SetupError as error:
             log.warn(error.message)
@@ -59,7 +64,13 @@ def has(spec: dict[str, Any], *moments: str) -> bool:
     return any(hooks.get(moment) for moment in moments)
 
 
-def _call(hook: dict[str, Any], which: str, state: dict[str, Any], inherits: bool) -> None:
+def _call(
+    hook: dict[str, Any],
+    which: str,
+    state: dict[str, Any],
+    inherits: bool,
+    closed: Sequence[int] = (),
+) -> None:
     """`inherits`: whether one without an environment of its own gets ours, which is never told to the container's."""
     path: str = hook["path"]
     if hook.get("env") is None and inherits:
@@ -81,6 +92,7 @@ def _call(hook: dict[str, Any], which: str, state: dict[str, Any], inherits: boo
                     (os.POSIX_SPAWN_DUP2, input_read, 0),
                     (os.POSIX_SPAWN_DUP2, output, 1),
                     (os.POSIX_SPAWN_DUP2, output, 2),
+                    *((os.POSIX_SPAWN_CLOSE, fd) for fd in closed),
                 ],
                 setsigdef=[13],
             )
@@ -106,10 +118,13 @@ def _call(hook: dict[str, Any], which: str, state: dict[str, Any], inherits: boo
             f"{which}{path}: did not end within {hook['timeout']} seconds", stage="hooks"
         )
     if status:
-        raise SetupError(
-            f"{which}{path}: exit status {status}{': ' + words if words else ''}",
-            stage="hooks",
-        )
+        how = f"exit status {status}" if status > 0 else f"signal: {_description(-status)}"
+        raise SetupError(f"{which}{path}: {how}{': ' + words if words else ''}", stage="hooks")
+
+
+def _description(number: int) -> str:
+    """What a signal means, in the C library's words."""
+    return (signal.strsignal(number) or str(number)).lower()
 
 
 def _wait(pid: int, timeout_s: float) -> int | None:

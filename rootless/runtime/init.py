@@ -45,6 +45,7 @@ from rootless.runtime.process import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from rootless.runtime import overlays, volumes
@@ -141,11 +142,9 @@ class Init:
             prctl.prctl(prctl.PR_SET_PDEATHSIG, 0)  # the parent may end as soon as it hears of it
         self.channel.send(sync.PREPARED)
         self.wait_for_start()
-        if hooks.has(self.spec, "startContainer"):
-            self.stage = "hooks"
-            hooks.run(self.spec, "startContainer", self.state_for_hooks("created"))
         self.stage = "process"
-        enter_process(self.process, self.plan, self.channel, slave=self.slave)
+        last = self.start_hooks() if hooks.has(self.spec, "startContainer") else None
+        enter_process(self.process, self.plan, self.channel, slave=self.slave, last=last)
 
     # steps
 
@@ -202,23 +201,33 @@ class Init:
             self.channel.expect(sync.HOOKED)
         if hooks.has(self.spec, "createContainer"):
             self.stage = "hooks"
-            self.show_root()
+            os.fchdir(self.root)  # as runc's have it: what they are to add to is `.`
+            fs.close_range(
+                3, flags=4
+            )  # CLOSE_RANGE_CLOEXEC: what the caller has open is not the hooks'
             hooks.run(self.spec, "createContainer", self.state_for_hooks("creating"))
 
-    def show_root(self) -> None:
-        """Put the container's mounts where its root lies in the bundle, and go there: hooks look for them by that path."""
-        path = getattr(self.plan.root, "path", "")
-        if not path:
-            return
-        copy = m.open_tree(
-            self.root, "", m.OPEN_TREE_CLONE | libc.AT_EMPTY_PATH | libc.AT_RECURSIVE
-        )
-        where = os.open(path, fs.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        m.move_mount(copy, where)
-        os.close(where)
-        os.close(copy)
-        if self.plan.bundle:
-            os.chdir(self.plan.bundle)
+    def open_place(self) -> int:
+        """Where the root is mounted until it becomes the root.
+
+        That is upon the host's own, but for hooks: they come into this mount namespace before pivot_root, find the host's
+        files there and look for the container's where its root lies in the bundle.
+        """
+        path = (self.spec.get("root") or {}).get("path") or ""
+        if path and hooks.has(self.spec, "prestart", "createRuntime", "createContainer"):
+            try:
+                return os.open(
+                    os.path.join(self.plan.bundle, path),
+                    fs.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC,
+                )
+            except OSError:
+                pass  # made in here alone (an overlay): no path of the host's leads to it
+        return os.open("/", fs.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def start_hooks(self) -> Callable[[], None]:
+        """What calls startContainer: as the container's user, under its filter, as runc and crun do. They are its files."""
+        state = self.state_for_hooks("created")
+        return lambda: hooks.run(self.spec, "startContainer", state, self.plan.preserve_fds)
 
     def state_for_hooks(self, status: str) -> dict[str, Any]:
         # The host's own proc says which pid we have out there.
@@ -319,8 +328,10 @@ class Init:
                 f"linux.rootfsPropagation: unknown value {wanted}", stage="root file system"
             )
         m.mount_setattr(made, propagation=m.MS_PRIVATE, recursive=True)
-        m.move_mount(made, host)
         os.close(host)
+        place = self.open_place()
+        m.move_mount(made, place)
+        os.close(place)
         self.root = made
 
     def mount_all(self) -> None:
@@ -473,7 +484,12 @@ class Init:
     def pivot(self) -> None:
         os.fchdir(self.root)
         if self.plan.no_pivot:
-            os.chroot(".")  # upon the host's root already
+            if hooks.has(self.spec, "prestart", "createRuntime", "createContainer"):
+                host = os.open("/", fs.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                m.move_mount(self.root, host)  # else it is there already
+                os.close(host)
+            self.cover_host()
+            os.chroot(".")
             os.chdir("/")
             forbid_imports()
             return
@@ -483,6 +499,28 @@ class Init:
         m.umount2(".", m.MNT_DETACH)
         os.chdir("/")
         forbid_imports()
+
+    def cover_host(self) -> None:
+        """Cover the host's proc and sysfs: whole ones, in sight of this mount namespace, would let the kernel mount a new
+        one in the container without what is masked (CVE-2019-16884's kin, as runc and crun see to it)."""
+        fd = os.open("self/mountinfo", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.proc)
+        with open(fd, "rb") as file:
+            lines = file.read().split(b"\n")
+        for line in lines:
+            words = line.split(b" ")
+            if len(words) < 10 or words[words.index(b"-") + 1] not in (b"proc", b"sysfs"):
+                continue
+            # Names lead into the host's tree from here, never into the container's, which is mounted upon it.
+            path = words[4].decode("unicode_escape").encode("latin-1")
+            try:
+                where = os.open(path, fs.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError:
+                continue
+            if fs.fd_fs_type(where) in (fs.PROC_SUPER_MAGIC, fs.SYSFS_MAGIC):
+                empty = m.new_filesystem("tmpfs", [("mode", "755")], m.MOUNT_ATTR_RDONLY)
+                m.move_mount(empty, where)
+                os.close(empty)
+            os.close(where)
 
     def write_sysctls(self) -> None:
         for key, value in (self.linux.get("sysctl") or {}).items():

@@ -134,9 +134,14 @@ def reset_signals() -> None:
 
 
 def enter_process(
-    process: dict[str, Any], plan: Plan, channel: sync.Channel, *, slave: int = -1
+    process: dict[str, Any],
+    plan: Plan,
+    channel: sync.Channel,
+    *,
+    slave: int = -1,
+    last: Callable[[], None] | None = None,
 ) -> None:
-    """Become the program of a process document: terminal, limits, ids, capabilities, filter, execve."""
+    """Become the program of a process document: terminal, limits, ids, capabilities, filter, `last`, execve."""
     user = process.get("user") or {}
     uid, gid = user.get("uid", 0), user.get("gid", 0)
     if slave >= 0:
@@ -200,6 +205,8 @@ def enter_process(
     sets.apply()
     if plan.filter is not None and no_new_privs:
         load_filter(plan, channel)
+    if last is not None:
+        last()
     execute(program, process["args"], environment)
 
 

@@ -50,6 +50,13 @@ def set_size(fd: int, rows: int, columns: int) -> None:
             raise
 
 
+def plain_newlines(fd: int) -> None:
+    """Leave a line's end as it was written, where no screen wants a carriage return before it."""
+    mode = termios.tcgetattr(fd)
+    mode[1] &= ~termios.ONLCR
+    termios.tcsetattr(fd, termios.TCSANOW, mode)
+
+
 class Raw:
     """The user's terminal in raw mode, restored on leaving by whatever way."""
 

@@ -63,7 +63,7 @@ def test_a_failing_hook_fails_the_start(rootless: Engine, tmp_path: Path, moment
     write_hook(tmp_path / "hooks", "bad", "echo no luck >&2; exit 7", [moment])
     result = run(rootless, tmp_path / "hooks", "--name", "unlucky", "host", "true")
     assert result.code == 125
-    assert f"error running {moment} hook #0: /bin/sh: exit status 7: no luck" in result.err
+    assert f"error running hook: {moment} #0: /bin/sh: exit status 7: no luck" in result.err
     assert rootless.ok("ps", "--all", "--quiet") == ""
 
 

@@ -247,6 +247,23 @@ def on_a_terminal(oci: Runtime, *words: str, keys: bytes = b"") -> tuple[int, by
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said
 
 
+def test_the_output_of_a_terminal_into_a_file_has_plain_newlines(oci: Runtime) -> None:
+    """As runc's has; on a screen the terminal is as it always is."""
+    bundle = oci.bundle("sh", "-c", "tty; echo one", change=with_terminal)
+    with open("/dev/null", "rb") as nothing, open(oci.folder / "lines", "wb") as file:
+        oci_run = oci.popen("run", "--bundle", str(bundle), "one", stdin=nothing, stdout=file)
+        assert oci_run.wait(30) == 0
+    assert (oci.folder / "lines").read_bytes() == b"/dev/pts/0\none\n"
+    name = oci.start()
+    with open("/dev/null", "rb") as nothing, open(oci.folder / "lines", "wb") as file:
+        assert (
+            oci.popen("exec", "-t", name, "echo", "two", stdin=nothing, stdout=file).wait(30) == 0
+        )
+    assert (oci.folder / "lines").read_bytes() == b"two\n"
+    code, said = on_a_terminal(oci, "exec", "-t", name, "echo", "three")
+    assert (code, said) == (0, b"three\r\n")
+
+
 def test_run_and_exec_in_the_foreground_join_the_terminals(oci: Runtime) -> None:
     script = "readlink /proc/self/fd/0; echo ready; read line; echo got $line; exit 6"
     bundle = oci.bundle("sh", "-c", script, change=with_terminal)
@@ -344,9 +361,34 @@ def test_limits_need_a_cgroup(oci: Runtime) -> None:
     result = oci("update", "--pids-limit", "20", name)
     assert result.code == 1
     assert "cgroups of version 1" in result.err
-    result = oci("events", "--stats", name)
+    resources = {"unified": {"pids.max": "20"}}
+    result = oci.go(change=lambda spec: spec["linux"].update(resources=resources))
     assert result.code == 1
-    assert "no cgroup of its own" in result.err
+    assert "invalid configuration: linux.resources.unified: " in result.err
+
+
+@pytest.mark.needs("no-cgroup2")
+def test_what_the_processes_use_where_there_is_no_cgroup(oci: Runtime) -> None:
+    name = oci.start("sh", "-c", "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; echo > /dev/done; sleep 1000")  # fmt: skip
+    deadline = time.monotonic() + 30
+    while oci("exec", name, "cat", "/dev/done").code:
+        assert time.monotonic() < deadline
+    event = oci("events", "--stats", name).json
+    assert (event["type"], event["id"]) == ("stats", name)
+    data = event["data"]
+    assert (
+        data["cpu"]["usage"]["total"]
+        == data["cpu"]["usage"]["user"] + data["cpu"]["usage"]["kernel"]
+        > 0
+    )
+    assert data["memory"]["usage"]["usage"] > 0
+    assert data["pids"]["current"] >= 1
+    with oci.popen("events", "--interval", "10ms", name, stdout=-1) as follower:
+        assert follower.stdout is not None
+        assert json.loads(follower.stdout.readline())["type"] == "stats"
+        oci("kill", name, "KILL")  # with which it ends
+        follower.communicate(timeout=30)
+    assert follower.returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -450,6 +492,7 @@ def test_debug_messages(oci: Runtime) -> None:
     log = oci.folder / "debug"
     result = oci("--debug", "--log", str(log), "--log-format", "json", "run", "--bundle", bundle, "two")  # fmt: skip
     assert result.err == ""
+    assert "level=debug" in oci("--debug", "exec", oci.start(), "true").err
     assert all(json.loads(line)["level"] == "debug" for line in log.read_text().splitlines())
 
 

@@ -449,6 +449,20 @@ def test_personality(oci: Runtime) -> None:
     assert oci("exec", name, "busybox", "uname", "-m").out.strip() == wanted
 
 
+def test_devices_that_every_container_has_are_its_own(oci: Runtime) -> None:
+    """Named again in the document, /dev/ptmx is still that of the container's own devpts, not of the host's."""
+    names = {"ptmx": (5, 2), "tty": (5, 0), "console": (5, 1), "null": (1, 3)}
+    entries = [{"type": "c", "path": f"/dev/{name}", "major": major, "minor": minor} for name, (major, minor) in names.items()]  # fmt: skip
+    result = oci.go("readlink", "/dev/ptmx", change=linux(devices=entries))
+    assert (result.code, result.out) == (0, "pts/ptmx\n"), result
+
+
+def test_a_fifo_is_made(oci: Runtime) -> None:
+    entry = {"type": "p", "path": "/dev/fifo", "fileMode": 0o620}
+    result = oci.go("stat", "-c", "%F %a %u", "/dev/fifo", change=linux(devices=[entry]))
+    assert (result.code, result.out) == (0, "fifo 620 0\n"), result
+
+
 @pytest.mark.parametrize("options", [["ro"], ["ro", "mode=755"]])
 def test_a_read_only_dev_still_has_its_devices(oci: Runtime, options: list[str]) -> None:
     def change(spec: dict[str, Any]) -> None:
@@ -497,6 +511,22 @@ def test_no_pivot(oci: Runtime) -> None:
     assert result.code == 0, result
     assert "root" in result.lines
     assert "home" not in result.lines
+
+
+def test_no_pivot_shows_no_whole_proc(oci: Runtime) -> None:
+    """CVE-2019-16884's kin: with the host's in sight, a user namespace in the container could mount one without its masks."""
+
+    def change(spec: dict[str, Any]) -> None:
+        spec["process"]["capabilities"] = {
+            kind: ["CAP_SETFCAP", "CAP_SYS_ADMIN"]
+            for kind in ("bounding", "effective", "permitted")
+        }
+        spec["linux"]["maskedPaths"] = ["/proc/keys", "/proc/timer_list"]
+
+    script = "busybox unshare -Urmpf busybox mount -t proc none /proc"
+    result = oci.go("sh", "-c", script, change=change, flags=("--no-pivot",))
+    assert result.code != 0
+    assert "ermission denied" in result.err or "not permitted" in result.err
 
 
 def test_original_groups(oci: Runtime) -> None:

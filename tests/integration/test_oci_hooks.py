@@ -90,7 +90,7 @@ def test_a_failing_hook_fails_create(oci: Runtime, moment: str) -> None:
     bundle = oci.bundle("sleep", "1000", change=with_hooks(**{moment: hooks}))
     result = oci("create", "--bundle", str(bundle), "one")
     assert result.code == 1
-    assert f"error running {moment} hook #1: /bin/sh: exit status 7: no luck" in result.err
+    assert f"error running hook: {moment} #1: /bin/sh: exit status 7: no luck" in result.err
     assert not (oci.root / "one").exists()
 
 
@@ -99,7 +99,7 @@ def test_a_failing_start_hook_fails_start(oci: Runtime) -> None:
     oci.quiet("create", "--bundle", str(bundle), "one")
     result = oci("start", "one")
     assert result.code == 1
-    assert "error running startContainer hook #0" in result.err
+    assert "error running hook: startContainer #0" in result.err
     oci.wait_for("one", "stopped")
 
 
@@ -115,7 +115,7 @@ def test_a_failing_poststart_ends_the_container(oci: Runtime, command: str) -> N
         result = oci("start", "one")
         assert oci.state("one")["status"] == "stopped"
     assert result.code == 1
-    assert "error running poststart hook #0" in result.err
+    assert "error running hook: poststart #0" in result.err
 
 
 def test_a_failing_poststop_is_only_told(oci: Runtime) -> None:
@@ -124,7 +124,7 @@ def test_a_failing_poststop_is_only_told(oci: Runtime) -> None:
     bundle = oci.bundle("true", change=with_hooks(poststop=hooks))
     result = oci("run", "--bundle", str(bundle), "one")
     assert result.code == 0
-    assert "error running poststop hook #0" in result.err
+    assert "error running hook: poststop #0" in result.err
     assert said.read_text() == "called\n"
     assert oci("state", "one").code == 1
 
@@ -174,14 +174,70 @@ def test_hooks_without_an_environment_have_the_callers(oci: Runtime) -> None:
 
 def test_create_container_hooks_see_its_mounts_in_the_bundle(oci: Runtime) -> None:
     said = oci.folder / "mounts"
-    script = f"pwd > {said}; test -e rootfs/proc/self && test -c rootfs/dev/null && touch rootfs/dev/made"
+    inside = "test -e $root/proc/self && test -c $root/dev/null"
+    script = f"pwd > {said}; root=$BUNDLE/rootfs; {inside}; root=.; {inside} && touch dev/made"
     bundle = oci.bundle(
-        "ls", "/dev/made", own=True, change=with_hooks(createContainer=[hook(script)])
-    )
+        "ls", "/dev/made", own=True, change=with_hooks(createContainer=[hook("set -e; BUNDLE=$PWD/..; " + script)])
+    )  # fmt: skip
     result = oci("run", "--bundle", str(bundle), "one")
     assert (result.code, result.out) == (0, "/dev/made\n"), result
-    assert said.read_text() == f"{bundle}\n"
+    assert said.read_text() == f"{bundle}/rootfs\n"
     assert list((bundle / "rootfs/dev").iterdir()) == []
+
+
+def test_hooks_before_pivot_root_find_the_hosts_files_in_the_mount_namespace(oci: Runtime) -> None:
+    """What hooks for libraries and graphics cards do: enter it by the pid of the state, and bind from host to root."""
+    given = oci.folder / "given"
+    given.write_text("of the host\n")
+    script = (
+        "pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); touch {root}/etc/given; "
+        "nsenter --user --preserve-credentials --mount --target $pid "
+        "mount --bind {given} {root}/etc/given"
+    )
+    bundle = oci.bundle("cat", "/etc/given", own=True)
+    root = bundle / "rootfs"
+    spec = json.loads((bundle / "config.json").read_text())
+    for moment in ("prestart", "createRuntime"):
+        spec["hooks"] = {moment: [hook(script.format(given=given, root=root))]}
+        (bundle / "config.json").write_text(json.dumps(spec))
+        for flags in ((), ("--no-pivot",)):
+            result = oci("run", *flags, "--bundle", str(bundle), "one")
+            assert (result.code, result.out) == (0, "of the host\n"), (moment, flags, result)
+            assert (root / "etc/given").read_bytes() == b""
+
+
+def test_start_hooks_are_confined_as_the_process_is(oci: Runtime) -> None:
+    """They are the container's own files: its user, its capabilities, its filter, and nothing that the caller has open."""
+    said = oci.folder / "confined"
+    said.unlink(missing_ok=True)
+    script = "exec > /shared/confined; id -u; grep -E '^(CapEff|NoNewPrivs|Seccomp):' /proc/self/status; ls /proc/self/fd"
+
+    def change(spec: dict[str, Any]) -> None:
+        with_hooks(startContainer=[hook(script, env=["PATH=/bin"])])(spec)
+        spec["mounts"].append({"destination": "/shared", "type": "bind", "source": str(oci.folder), "options": ["bind"]})  # fmt: skip
+        spec["process"] |= {"capabilities": {"bounding": ["CAP_KILL"], "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"]}, "noNewPrivileges": True}  # fmt: skip
+        spec["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["acct"], "action": "SCMP_ACT_ERRNO"}]}  # fmt: skip
+
+    with open(oci.folder / "leak", "wb") as leak:
+        oci.quiet(
+            "run", "--bundle", str(oci.bundle(change=change)), "one", pass_fds=(leak.fileno(),)
+        )
+    uid, *status = said.read_text().split("\n")
+    assert uid == "0"
+    assert status[:3] == ["CapEff:\t0000000000000020", "NoNewPrivs:\t1", "Seccomp:\t2"]
+    assert status[3:] == ["0", "1", "2", "3", ""]  # 3 is the folder that ls reads
+
+
+def test_a_start_hook_that_the_filter_kills(oci: Runtime) -> None:
+    def change(spec: dict[str, Any]) -> None:
+        with_hooks(startContainer=[hook("mkdir /tmp/made")])(spec)
+        names = {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"}
+        spec["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [names]}
+
+    result = oci("run", "--bundle", str(oci.bundle(change=change)), "one")
+    assert result.code == 1
+    assert "error running hook: startContainer #0: /bin/sh: " in result.err
+    assert "bad system call" in result.err.lower()
 
 
 def test_a_hook_may_ask_for_the_state(oci: Runtime) -> None:

@@ -150,7 +150,7 @@ def test_the_caller_is_root_inside_where_the_bundle_says_nothing_of_users(oci: R
         (("state", ".."), "invalid container ID format"),
         (("state",), "requires a minimum of 1 argument"),
         (("state", "a", "b"), "requires a maximum of 1 argument"),
-        (("frobnicate",), "unknown command frobnicate"),
+        (("frobnicate",), "No help topic for 'frobnicate'"),
         (("delete", "--frobnicate", "x"), "flag provided but not defined: --frobnicate"),
     ],
 )
