@@ -18,7 +18,7 @@ PROBE = """
 import json, os, sys
 def main(name):
     environment = {name: os.environ[name] for name in os.environ if "LD_" in name}
-    flags = [sys.flags.isolated, sys.flags.no_site, sys.flags.ignore_environment]
+    flags = [sys.flags.isolated, sys.flags.no_site, sys.flags.ignore_environment, sys.flags.utf8_mode]
     print(json.dumps([sys.executable, flags, sys.argv[1:], sys.path[-1], environment, sorted(sys.modules)]))
     sys.exit(7)
 """
@@ -64,7 +64,7 @@ def test_it_finds_its_package(tmp_path: Path, package: str, python: bool) -> Non
     script = install(tmp_path / "a folder", package, python)
     executable, flags, args, last, _, _ = call(script, "x", "a b", "", "*")
     assert executable == str(tmp_path / "a folder/bin/python3") if python else "/usr/bin/python3"
-    assert flags == [1, 1, 1]
+    assert flags == [1, 1, 1, 1]
     assert args == ["x", "a b", "", "*"]
     assert os.path.normpath(str(last)) == os.path.normpath(str(tmp_path / "a folder" / package))
 
@@ -91,6 +91,16 @@ def test_it_is_found_through_links_and_relative_names(tmp_path: Path) -> None:
         assert os.path.realpath(str(call(*command, cwd=cwd)[3])) == expected, command
 
 
+@pytest.mark.parametrize("variable", ["LANG", "LC_ALL"])
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8", "de_DE.ISO-8859-1", "nonsense"])
+def test_names_are_bytes_whatever_the_locale(tmp_path: Path, variable: str, locale: str) -> None:
+    script = install(tmp_path / "venv", "lib/python3.11/site-packages")
+    name = os.fsdecode(b"\xc3\xa4\xff")
+    environment = {variable: locale, "PYTHONUTF8": "0"}
+    _, flags, words, *_ = call(script, name, env=environment)
+    assert (flags, words) == ([1, 1, 1, 1], [name])
+
+
 def test_an_editable_install_is_found_by_site(tmp_path: Path) -> None:
     source = tmp_path / "source"
     install(source, ".")
@@ -102,7 +112,7 @@ def test_an_editable_install_is_found_by_site(tmp_path: Path) -> None:
     # Build tools put the shipped data into such a folder, which must not be taken for the package.
     (packages / "rootless/share").mkdir(parents=True)
     _, flags, _, last, _, _ = call(tmp_path / "venv/bin/rootless")
-    assert (flags, last) == ([1, 0, 1], str(source))
+    assert (flags, last) == ([1, 0, 1, 1], str(source))
 
 
 def test_case_51_surroundings_inject_nothing(tmp_path: Path) -> None:
