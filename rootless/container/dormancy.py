@@ -137,7 +137,19 @@ def _watched(supervisor: Supervisor) -> list[int] | None:
 def _command(identity: str) -> list[str]:
     packages = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     prefix = ["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else []
-    return [sys.executable, "-I", "-S", "-X", "utf8", *prefix, "-c", _PROGRAM, packages, "", identity]
+    return [
+        sys.executable,
+        "-I",
+        "-S",
+        "-X",
+        "utf8",
+        *prefix,
+        "-c",
+        _PROGRAM,
+        packages,
+        "",
+        identity,
+    ]
 
 
 def _environment() -> dict[str, str]:
