@@ -17,9 +17,11 @@ from rootless.image import uploads as uploads_of_client
 from rootless.image.auth import Credentials
 from rootless.image.registry import Registry
 from rootless.image.retry import AuthError, NotThere, Overloaded, Retry
+from rootless.image.rootfs import download
 from rootless.image.transport import ConnectionFailed, Transport, is_exempt
 from rootless.oci.document import BadDocument
 from rootless.oci.manifest import Descriptor, Index, Manifest
+from tests.support import layers
 from tests.support.fake_registry import (
     CONFIG,
     INDEX,
@@ -674,6 +676,33 @@ def test_case_30_redirect_to_unknown_certificate(
         with pytest.raises(RegistryError, match="without TLS"):
             read(registry, raw)
         transport.close()
+
+
+def test_case_29_no_password_to_a_realm_in_clear(
+    certificate: tuple[str, str], fake: FakeRegistry, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.crt").symlink_to(certificate[0])
+    with FakeRegistry(certificate) as good:
+        good.rules["/v2/"] = lambda h: h.answer(
+            401, WWW_Authenticate=f'Bearer realm="{fake.url}/token",service="s"'
+        )
+        transport = Transport(cert_dir=str(tmp_path), environ={})
+        for known in (Credentials("user", "pass"), Credentials("", "", "refresh")):
+            registry = client(good, transport, insecure=False, credentials=known)
+            with pytest.raises(RegistryError, match="without TLS"):
+                registry.fetch_manifest("a", "1")
+        transport.close()
+    assert fake.requests == []
+
+
+def test_case_30_import_from_an_unknown_certificate(
+    certificate: tuple[str, str], tmp_path: Path
+) -> None:
+    with FakeRegistry(certificate) as server:
+        server.content["/root.tar"] = (BLOB, "")
+        with pytest.raises(RootlessError, match="certificate verify failed"):
+            download(layers.store(tmp_path), f"{server.url}/root.tar")
+        assert server.requests == []
 
 
 def test_insecure_prefers_tls(certificate: tuple[str, str], transport: Transport) -> None:
