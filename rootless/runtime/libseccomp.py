@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 
 from rootless.errors import SetupError
 
@@ -32,6 +33,10 @@ _ATTR_OPTIMIZE = 8
 _UNKNOWN_SYSCALL = -1
 _EPERM = 1
 _EEXIST = 17
+_ENOSYS = 38
+# linux/bpf_common.h, linux/audit.h
+_LOAD, _JUMP_IF_EQUAL, _JUMP_IF_GREATER, _JUMP_IF_AT_LEAST, _RETURN = 0x20, 0x15, 0x25, 0x35, 0x06
+_X86_64, _X32_BIT = 0xC000003E, 1 << 30
 
 
 class _Compare(ctypes.Structure):
@@ -59,7 +64,7 @@ def translate(section: dict[str, Any]) -> bytes:
         _add_architectures(library, context, section.get("architectures") or [])
         for index, rule in enumerate(section.get("syscalls") or []):
             _add_rule(library, context, rule, f"syscalls[{index}]", default)
-        return _export(library, context)
+        return _for_newer_calls(library, section) + _export(library, context)
     finally:
         library.seccomp_release(context)
 
@@ -80,6 +85,7 @@ def _library() -> Any:
     library.seccomp_attr_set.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32]
     library.seccomp_arch_resolve_name.restype = ctypes.c_uint32
     library.seccomp_arch_resolve_name.argtypes = [ctypes.c_char_p]
+    library.seccomp_arch_native.restype = ctypes.c_uint32
     library.seccomp_arch_add.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
     library.seccomp_syscall_resolve_name.argtypes = [ctypes.c_char_p]
     library.seccomp_rule_add_array.argtypes = [
@@ -164,6 +170,31 @@ def _compares(arguments: list[dict[str, Any]], where: str) -> list[list[_Compare
     if len({condition.arg for condition in conditions}) < len(conditions):
         return [[condition] for condition in conditions]
     return [conditions]
+
+
+def _for_newer_calls(library: Any, section: dict[str, Any]) -> bytes:
+    """What comes before the program: ENOSYS for every call that is newer than all that the section knows of.
+
+    Whoever wrote it did not decide on those. With EPERM a C library that tries a new call first does not fall back on the
+    old one; runc has it so. Only where the section leaves the errno open, and only for the machine's own calls.
+    """
+    if section.get("defaultAction") != "SCMP_ACT_ERRNO":
+        return b""
+    if section.get("defaultErrnoRet") is not None:
+        return b""
+    names = [name for rule in section.get("syscalls") or [] for name in rule.get("names") or []]
+    last = max((library.seccomp_syscall_resolve_name(name.encode()) for name in names), default=0)
+    if last <= 0:
+        return b""
+    native = library.seccomp_arch_native()
+    steps = [(_RETURN, 0, 0, _ACTIONS["ERRNO"] | _ENOSYS)]
+    steps.insert(0, (_JUMP_IF_GREATER, 0, 1, last))
+    if native == _X86_64:
+        steps.insert(0, (_JUMP_IF_AT_LEAST, len(steps), 0, _X32_BIT))
+    steps.insert(0, (_LOAD, 0, 0, 0))  # seccomp_data.nr
+    steps.insert(0, (_JUMP_IF_EQUAL, 0, len(steps), native))
+    steps.insert(0, (_LOAD, 0, 0, 4))  # seccomp_data.arch
+    return b"".join(struct.pack("=HBBI", *step) for step in steps)
 
 
 def _export(library: Any, context: int) -> bytes:

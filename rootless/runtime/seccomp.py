@@ -60,7 +60,7 @@ _FLAGS = {
 _NOT_COMPILED = ("flags", "listenerPath", "listenerMetadata")
 _INSTRUCTION_BYTES = 8
 _MAX_BYTES = 4096 * _INSTRUCTION_BYTES  # BPF_MAXINSNS
-_FORMAT = "1"
+_FORMAT = "2"
 
 
 # profiles

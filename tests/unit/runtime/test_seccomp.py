@@ -317,6 +317,23 @@ def test_unknown_calls_are_ignored_and_other_architectures_killed(
     ) == deny(1)
 
 
+def test_calls_newer_than_all_that_a_section_knows_are_not_there(
+    on_x86_64: None, number: Any, tmp_path: Path
+) -> None:
+    """As runc has it: who wrote the section has not decided on them, and EPERM would keep programs from the older call."""
+    rule = {"names": ["read", "getcwd"], "action": "SCMP_ACT_ALLOW"}
+    program = seccomp.compile(section(rule, default=ERRNO), str(tmp_path))
+    last = number("getcwd")
+    said = [run_bpf(program, call) for call in (0, last - 1, last, last + 1, 1000)]
+    assert said == [ALLOW, deny(errno.EPERM), ALLOW, deny(errno.ENOSYS), deny(errno.ENOSYS)]
+    assert run_bpf(program, 1 << 30) == run_bpf(program, 1000, I386) == 0  # no architecture of its
+    open_errno = {"defaultErrnoRet": errno.EACCES}
+    program = seccomp.compile(section(rule, default=ERRNO, **open_errno), str(tmp_path))
+    assert run_bpf(program, 1000) == deny(errno.EACCES)
+    program = seccomp.compile(section(default=ERRNO), str(tmp_path))
+    assert run_bpf(program, 1000) == deny(errno.EPERM)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
