@@ -45,7 +45,7 @@ def write(kept: Precompiled, names: Iterable[str], first: Mapping[str, list[str]
         except OSError:
             continue
         if code:
-            codes.append((name, *entry[:4], code))
+            codes.append((name, *entry[:4], bytes(code)))
     for name in names:
         spec = getattr(sys.modules.get(name), "__spec__", None)
         if spec is None or type(spec.loader) is not SourceFileLoader or not spec.origin:
