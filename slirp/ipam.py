@@ -53,13 +53,6 @@ class Subnet:
     def address(self, offset: int) -> str:
         return text(self.base + offset, self.version)
 
-    def next_of_size(self) -> Subnet | None:
-        """The subnet of the same size that follows; None at the end of all addresses."""
-        following = self.last + 1
-        if following >> self.bits:
-            return None
-        return Subnet(f"{text(following, self.version)}/{self.prefix}")
-
     def usable(self) -> tuple[int, int]:
         """First and last address for hosts: neither the network's own nor IPv4's broadcast address."""
         if self.prefix >= self.bits - 1:

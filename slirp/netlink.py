@@ -21,7 +21,7 @@ import struct
 _F_REQUEST, _F_ACK, _F_EXCL, _F_CREATE, _F_REPLACE, _F_DUMP = 1, 4, 0x200, 0x400, 0x100, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK, _RTM_SETLINK = 16, 17, 18, 19
-_RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
+_RTM_NEWADDR, _RTM_GETADDR = 20, 22
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 _RTM_NEWRULE = 32
 
@@ -174,9 +174,6 @@ class Netlink:
     def set_up(self, index: int) -> None:
         self._talk(_RTM_NEWLINK, 0, _link(index, _IFF_UP))
 
-    def set_mtu(self, index: int, mtu: int) -> None:
-        self._talk(_RTM_NEWLINK, 0, _link(index) + _number(_IFLA_MTU, mtu))
-
     def set_vlan(self, index: int, vlan: int, *, bridge: bool = False) -> None:
         """Make `vlan` the only, untagged one of a bridge's port, or of the bridge itself."""
         flags = _BRIDGE_FLAGS_SELF if bridge else _BRIDGE_FLAGS_MASTER
@@ -218,11 +215,6 @@ class Netlink:
             last = int.from_bytes(data, "big") | (1 << (32 - prefix)) - 1
             body += attribute(_IFA_BROADCAST, last.to_bytes(4, "big"))
         self._talk(_RTM_NEWADDR, _F_CREATE | _F_REPLACE, body)
-
-    def delete_address(self, index: int, address: str, prefix: int) -> None:
-        family, data = packed(address)
-        body = struct.pack("=BBBBI", family, prefix, 0, 0, index) + attribute(_IFA_LOCAL, data)
-        self._talk(_RTM_DELADDR, 0, body)
 
     def addresses(self) -> list[tuple[int, str, int]]:
         """(interface, address, prefix length) of all."""

@@ -44,7 +44,6 @@ _OURS = frozenset(
 )  # fmt: skip
 #: Options whose value may be a path that was meant from the folder where the command was given.
 _PATHS = ("env-file", "label-file", "authfile", "cidfile", "rootfs", "hosts-file")
-_MOUNTS = ("volume", "mount")
 
 
 def main(inv: Invocation) -> int:

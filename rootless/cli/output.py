@@ -124,9 +124,6 @@ def to_json(value: Any, indent: int = 4) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-_SPANS = ((1, "second"), (60, "minute"), (3600, "hour"))
-
-
 def human_duration(seconds: float) -> str:
     """A span in words, as Docker's go-units.HumanDuration: "About an hour", "3 weeks"."""
     whole = int(seconds)

@@ -437,13 +437,6 @@ def check_args(invocation: Invocation) -> None:
     raise Usage(f"accepts between {least} and {most} arg(s), received {count}")
 
 
-def parse_command(path: str, command: Command, words: list[str]) -> Invocation:
-    """Read the words that follow the name of a command already known."""
-    flags = Flags(path)
-    flags.add(GLOBALS, flags.globals, set())
-    return read(path, command, words, 0, flags)
-
-
 def parse(words: list[str]) -> Invocation:
     """Read a whole command line, importing the one command that it names."""
     flags = Flags("")

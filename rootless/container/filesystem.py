@@ -20,14 +20,6 @@ def idmap_of(engine: Engine, record: dict[str, Any]) -> IdMap:
     return IdMap.from_json(record["idmap"]) if record.get("idmap") else engine.idmap
 
 
-def upper_of(engine: Engine, record: dict[str, Any]) -> str:
-    """The folder of its own changes; "" where it has none (`--rootfs DIR`)."""
-    options = CreateOptions.from_json(record["options"])
-    if options.rootfs and not options.rootfs_overlay:
-        return ""
-    return f"{engine.containers.path(record['id'])}/upper"
-
-
 def lowers_of(engine: Engine, record: dict[str, Any]) -> list[str]:
     """The folders below it, the topmost first: the image's layers, or the folder of `--rootfs`."""
     from rootless.container.facts import image_of

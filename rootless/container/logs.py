@@ -137,11 +137,3 @@ class Entry:
         self.stream = stream
         self.partial = partial
         self.data = data
-
-
-def parse_line(line: bytes) -> Entry | None:
-    """An entry from a line without its newline; None for what is none (a line cut off by a full disk)."""
-    parts = line.split(b" ", 3)
-    if len(parts) < 4 or parts[1] not in (b"stdout", b"stderr"):
-        return None
-    return Entry(parts[0], parts[1], parts[2] == b"P", parts[3])

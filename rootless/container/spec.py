@@ -170,12 +170,8 @@ def effective_user(options: CreateOptions, config: ImageConfig, host: HostFacts)
     return config.get("User") or ""
 
 
-def extra_groups(options: CreateOptions, host: HostFacts) -> list[str]:
-    """The groups to add to those of the image's account files."""
-    return extra_groups_of(options, host.keep_id)
-
-
 def extra_groups_of(options: CreateOptions, kept: tuple[int, int] | None) -> list[str]:
+    """The groups to add to those of the image's account files; `kept` are the caller's ids under keep-id."""
     words = list(options.group_add)
     if kept is not None and options.user:
         # Another user under keep-id may still use the files of the caller's group.

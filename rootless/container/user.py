@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     Group = tuple[bytes, int, list[bytes]]  # name, gid, members
 
 MAX_ID = 2147483647
-DEFAULT_SHELL = b"/bin/sh"
 
 
 class User:

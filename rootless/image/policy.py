@@ -85,11 +85,6 @@ class Policy:
                     return f"transports.{transport}.{scope!r}", table[scope]
         return "default", self.document["default"]
 
-    def is_open(self, transport: str, scopes: Iterable[str]) -> bool:
-        """Tell whether an image passes whatever it holds."""
-        rules = self.rules_for(transport, scopes)[1]
-        return all(rule["type"] == "insecureAcceptAnything" for rule in rules)
-
     def check(self, candidate: Candidate) -> None:
         """Raise PolicyError unless every rule for the image is content with it."""
         where, rules = self.rules_for(candidate.transport, candidate.scopes)

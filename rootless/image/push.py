@@ -13,7 +13,6 @@ from typing import Any
 from rootless.errors import NotFound, RootlessError, Usage
 from rootless.image import folder, reference, signatures
 from rootless.image.folder import Folder
-from rootless.image.reference import Reference
 from rootless.image.refetch import Refetch
 from rootless.image.registry import Registry
 from rootless.image.session import Reporter, Session
@@ -467,7 +466,3 @@ def default_destination(store: ImageStore, name: str, image: Image) -> str:
     if not image.names:
         raise NotFound(f"{name}: the image has no name to push it to", hint="give a destination")
     return image.names[0]
-
-
-def resolve_reference(text: str) -> Reference:
-    return reference.parse_normalised(reference.split_transport(text)[1]).with_default_tag()

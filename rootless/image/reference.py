@@ -82,12 +82,6 @@ class Reference:
         path = f"{prefix}/{self.path}" if prefix else self.path
         return Reference(*_normalise(host, path), self.tag, self.digest)
 
-    def with_tag(self, tag: str) -> Reference:
-        return Reference(self.domain, self.path, tag, "")
-
-    def with_digest(self, digest: str) -> Reference:
-        return Reference(self.domain, self.path, "", digest)
-
     def repository(self) -> Reference:
         """Return the reference without tag and digest."""
         return Reference(self.domain, self.path)
@@ -95,15 +89,6 @@ class Reference:
     def without_tag(self) -> Reference:
         """Return what a registry is asked for: of tag and digest, the digest decides."""
         return Reference(self.domain, self.path, "", self.digest) if self.digest else self
-
-    def familiar(self) -> str:
-        """Return the name as people write it: without the default domain and `library/`."""
-        text = str(self)
-        if self.domain == DEFAULT_DOMAIN:
-            text = text[len(DEFAULT_DOMAIN) + 1 :]
-            if text.startswith("library/") and "/" not in text[8:]:
-                text = text[8:]
-        return text
 
 
 def parse(text: str) -> Reference:

@@ -83,18 +83,6 @@ class Registry(Uploads):
             parse(data, what, answered)
         return document, digest
 
-    def manifest_digest(self, repository: str, tag: str) -> str:
-        """Return the digest that a tag points to, without fetching the manifest where the registry tells it."""
-        path, what = f"/v2/{repository}/manifests/{tag}", _manifest_name(self.host, repository, tag)
-        headers = {"Accept": ACCEPT_MANIFESTS}
-        with self.retry.run(
-            lambda: self._call("HEAD", path, (repository,), "pull", what, headers)
-        ) as response:
-            stated = response.header("Docker-Content-Digest")
-        if is_digest(stated):
-            return stated
-        return self.fetch_manifest(repository, tag)[1]
-
     def open_blob(self, repository: str, descriptor: Descriptor, offset: int = 0) -> BlobStream:
         """Start reading a blob; it goes on by itself after a broken connection."""
         return BlobStream(self, repository, descriptor, offset)
@@ -191,12 +179,6 @@ class Registry(Uploads):
 
     # -- what push needs
 
-    def has_manifest(self, repository: str, digest: str) -> bool:
-        try:
-            return self.manifest_digest(repository, digest) == digest
-        except NotThere:
-            return False
-
     def push_manifest(
         self, repository: str, tag_or_digest: str, data: bytes, media_type: str
     ) -> str:
@@ -218,16 +200,6 @@ class Registry(Uploads):
         if raw.get("subject") and not subject_done:
             self._add_to_fallback_index(repository, raw, data, media_type)
         return "sha256:" + _hex(data)
-
-    def delete_manifest(self, repository: str, digest: str) -> None:
-        what = f"deleting {_manifest_name(self.host, repository, digest)}"
-        self._call(
-            "DELETE",
-            f"/v2/{repository}/manifests/{digest}",
-            (repository,),
-            "pull,push,delete",
-            what,
-        ).close()
 
     def _add_to_fallback_index(
         self, repository: str, raw: dict[str, Any], data: bytes, media_type: str

@@ -1,4 +1,4 @@
-"""Files through descriptors: openat2(2), statfs(2), close_range(2), renameat2(2)."""
+"""Files through descriptors: openat2(2), statfs(2), close_range(2)."""
 
 from __future__ import annotations
 
@@ -8,21 +8,15 @@ import sys
 
 from rootless.linux import libc
 
-RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
-RENAME_NOREPLACE = 1
-RENAME_EXCHANGE = 2
-
 O_PATH = os.O_PATH
 
-OVERLAYFS_SUPER_MAGIC = 0x794C7630
 PROC_SUPER_MAGIC = 0x9FA0
 DEVPTS_SUPER_MAGIC = 0x1CD1
-CGROUP2_SUPER_MAGIC = 0x63677270
 TMPFS_MAGIC = 0x01021994
 SYSFS_MAGIC = 0x62656572
 
@@ -39,9 +33,6 @@ _close_range = libc.function(
 )
 _statfs = libc.function("statfs", libc.c_int, libc.c_char_p, libc.c_void_p)
 _fstatfs = libc.function("fstatfs", libc.c_int, libc.c_int, libc.c_void_p)
-_renameat2 = libc.function(
-    "renameat2", libc.c_int, libc.c_int, libc.c_char_p, libc.c_int, libc.c_char_p, libc.c_uint
-)
 
 
 def openat2(dirfd: int, path: str, flags: int, mode: int = 0, resolve: int = 0) -> int:
@@ -86,8 +77,3 @@ def fd_fs_type(fd: int) -> int:
 def _f_type(data: bytes) -> int:
     long = data[: libc.SIZEOF_LONG]  # of 32 bits where that has 64, too
     return int.from_bytes(long, sys.byteorder) & 0xFFFFFFFF
-
-
-def renameat2(old_dirfd: int, old: str, new_dirfd: int, new: str, flags: int = 0) -> None:
-    if _renameat2(old_dirfd, os.fsencode(old), new_dirfd, os.fsencode(new), flags) < 0:
-        libc.fail(old, new)

@@ -8,7 +8,6 @@ from rootless.linux.libc import c_uint as c_uint32
 IN_MODIFY = 0x2
 IN_MOVED_TO = 0x80
 IN_CREATE = 0x100
-IN_DELETE_SELF = 0x400
 IN_MOVE_SELF = 0x800
 IN_CLOEXEC = 0o2000000
 IN_NONBLOCK = 0o4000

@@ -95,7 +95,6 @@ SYS_move_mount = 429
 SYS_fsopen = 430
 SYS_fsconfig = 431
 SYS_fsmount = 432
-SYS_pidfd_open = 434
 SYS_clone3 = 435
 SYS_close_range = 436
 SYS_openat2 = 437

@@ -174,10 +174,6 @@ def parse(data: bytes, what: str, content_type: str = "") -> Manifest | Index:
     raise BadDocument(f"{what}: {media_type[:200]!r} is neither an image manifest nor an index")
 
 
-def check_descriptor(raw: object, what: str) -> Descriptor:
-    return Descriptor(_check_descriptor(raw, what, "descriptor"))
-
-
 def _check_descriptors(value: object, what: str, field: str, most: int) -> None:
     if not isinstance(value, list):
         raise BadDocument(f"{what}: {field} is missing or not a list")

@@ -14,7 +14,6 @@ from tests.support.oci import Runtime
 
 pytestmark = pytest.mark.needs("userns", "busybox")
 
-OUTSIDE = ("prestart", "createRuntime", "createContainer", "poststart", "poststop")
 MOMENTS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")  # fmt: skip
 
 

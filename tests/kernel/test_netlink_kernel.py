@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyroute2
 import pytest
@@ -50,9 +49,6 @@ def test_bridge_addresses_routes_and_rules(space: Namespaces) -> None:
             divert.prepare(link)
             with pytest.raises(FileExistsError):
                 link.add_mark_rule(socket.AF_INET, divert.MARK, divert.MARK)
-            link.delete_address(bridge.index, "10.7.0.1", 24)
-            routes = Path("/proc/net/route").read_text()
-            assert "br7" not in routes, routes
             link.delete_link(bridge.index)
             assert [one.name for one in link.links()] == ["lo"]
 
@@ -130,13 +126,9 @@ def test_pyroute2_reads_what_we_wrote(space: Namespaces) -> None:
                 (local,) = route.get_routes(family=family, table=divert.MARK)
                 assert local["type"] == 2  # RTN_LOCAL
             with Netlink() as link:
-                link.set_mtu(names["br7"]["index"], 1300)
-                link.delete_address(names["br7"]["index"], "10.7.0.1", 24)
                 link.delete_link(names["veth7"]["index"])
-            assert not route.get_addr(index=names["br7"]["index"], family=socket.AF_INET)
             left = {one.get_attr("IFLA_IFNAME"): one for one in route.get_links()}
             assert sorted(left) == ["br7", "lo"]
-            assert left["br7"].get_attr("IFLA_MTU") == 1300
 
     space.inside(body)
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from rootless.cli import complete, help, parse
+from rootless.cli import complete, help
 from rootless.cli.table import ABSENT, COMMANDS, GLOBALS, GROUPS, Command, Option, load
+from tests.support import words as command_line
 
 PATHS = sorted(COMMANDS)
 #: Each table once: `container run` is `run`.
@@ -67,7 +68,7 @@ def test_the_readers_agree(path: str) -> None:
         words += more
         wanted[option.name] = value
     seen = typer_reads(path, [*words, *arguments])
-    ours = parse.parse_command(
+    ours = command_line.parse(
         path,
         Command(command.usage, command.main, command.options, args=(0, None)),
         [*words, *arguments],
@@ -85,7 +86,7 @@ def test_the_readers_agree_on_defaults_and_short_forms(path: str) -> None:
     arguments = arguments_for(command)
     bare = Command(command.usage, command.main, command.options, args=(0, None))
     theirs = help.values(command, typer_reads(path, arguments))
-    assert theirs == parse.parse_command(path, bare, arguments).options
+    assert theirs == command_line.parse(path, bare, arguments).options
     words = []
     for option in command.options:
         if option.short and not option.refused:
@@ -96,7 +97,7 @@ def test_the_readers_agree_on_defaults_and_short_forms(path: str) -> None:
                 words.append(SAMPLES[option.kind][0])
     words += arguments
     theirs = help.values(command, typer_reads(path, words))
-    assert theirs == parse.parse_command(path, bare, words).options
+    assert theirs == command_line.parse(path, bare, words).options
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -9,6 +9,7 @@ import pytest
 from rootless.cli import parse
 from rootless.cli.table import Command, Invocation, Option
 from rootless.errors import Usage
+from tests.support import words as command_line
 
 OPTIONS = (
     Option("rm"),
@@ -35,7 +36,7 @@ def read(*words: str, interspersed: bool = True, args: Any = (0, None)) -> Invoc
     command = Command(
         "[options] [ARG...]", lambda inv: 0, OPTIONS, args=args, interspersed=interspersed
     )
-    return parse.parse_command("run", command, list(words))
+    return command_line.parse("run", command, list(words))
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from rootless.cli import parse
 from rootless.cli.container_options import CREATE, RUN
 from rootless.cli.table import Command
 from rootless.container import quantities, sysctls
 from rootless.container import read_options as module
 from rootless.container.options import UNSUPPORTED, CreateOptions
 from rootless.errors import RootlessError, Usage
+from tests.support import words as command_line
 
 ERRORS = Path(__file__).parents[2] / "data/podman/errors.txt"
 
@@ -24,7 +24,7 @@ def read(line: str | list[str], table: Any = RUN) -> CreateOptions:
     """A command line as `run` reads it."""
     command = Command("", lambda inv: 0, table, args=(0, None), interspersed=False)
     words = shlex.split(line) if isinstance(line, str) else line
-    return CreateOptions.from_invocation(parse.parse_command("run", command, words))
+    return CreateOptions.from_invocation(command_line.parse("run", command, words))
 
 
 def _rows() -> list[Any]:

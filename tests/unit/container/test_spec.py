@@ -110,7 +110,7 @@ def test_keep_id_is_over_the_images_user() -> None:
     host = facts(keep_id=(1000, 1001))
     assert made({"Cmd": ["x"], "User": "bob"}, host)["process"]["user"]["username"] == "1000:1001"
     assert made(host=host, user="x")["process"]["user"]["username"] == "x"
-    assert spec.extra_groups(options(user="x", group_add=["a"]), host) == ["a", "1001"]
+    assert spec.extra_groups_of(options(user="x", group_add=["a"]), host.keep_id) == ["a", "1001"]
 
 
 def test_case_20_capabilities_of_who_is_not_root() -> None:

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from rootless.cli import parse
 from rootless.cli.container_options import CREATE
 from rootless.cli.table import Command
 from rootless.container import mounts, spec
 from rootless.container.options import CreateOptions
 from rootless.container.user import add_groups, resolve_user
+from tests.support import words as command_line
 
 DATA = Path(__file__).parents[2] / "data/podman/specs.json"
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000:Alice:/home/alice:/bin/sh\n"
@@ -45,7 +45,7 @@ DELIBERATE = {
 
 def read(words: list[str]) -> CreateOptions:
     command = Command("", lambda inv: 0, CREATE, args=(1, None), interspersed=False)
-    return CreateOptions.from_invocation(parse.parse_command("create", command, words))
+    return CreateOptions.from_invocation(command_line.parse("create", command, words))
 
 
 def ours(words: list[str]) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def ours(words: list[str]) -> dict[str, Any]:
                 inside[word.partition("=")[0]] = int(word.partition("=")[2])
         host.keep_id = inside["uid"], inside["gid"]
     host.user = resolve_user(spec.effective_user(options, CONFIG, host), PASSWD, GROUP)
-    add_groups(host.user, spec.extra_groups(options, host), GROUP)
+    add_groups(host.user, spec.extra_groups_of(options, host.keep_id), GROUP)
     host.mounts = mounts.plan(options.mounts, CONFIG["Volumes"], options.image_volume)
     for mount in host.mounts:
         if mount["type"] == "volume":

@@ -73,9 +73,13 @@ def test_scopes(name: str, allowed: bool) -> None:
 
 def test_paths(tmp_path: Path) -> None:
     found = policy.Policy(TABLE, "p")
-    assert found.is_open("dir", policy.path_scopes(str(tmp_path)))
-    assert not found.is_open("dir", ["/srv/x", "/srv"])
-    assert not found.is_open("oci", policy.path_scopes(str(tmp_path)))
+
+    def kinds(transport: str, scopes: list[str]) -> list[str]:
+        return [rule["type"] for rule in found.rules_for(transport, scopes)[1]]
+
+    assert kinds("dir", policy.path_scopes(str(tmp_path))) == ["insecureAcceptAnything"]
+    assert kinds("dir", ["/srv/x", "/srv"]) == ["reject"]
+    assert kinds("oci", policy.path_scopes(str(tmp_path))) == ["reject"]
 
 
 @pytest.mark.parametrize(

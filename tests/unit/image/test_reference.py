@@ -114,16 +114,17 @@ def test_digest_accepts() -> None:
     assert is_digest("sha384:" + HEX + HEX[:32])
 
 
-def test_normalised_and_familiar() -> None:
-    for text, full, familiar in (
-        ("nginx", "docker.io/library/nginx", "nginx"),
-        ("team/app:1", "docker.io/team/app:1", "team/app:1"),
-        ("docker.io/library/a/b", "docker.io/library/a/b", "library/a/b"),
-        ("localhost/x", "localhost/x", "localhost/x"),
-    ):
-        found = reference.parse_normalised(text)
-        assert str(found) == full
-        assert found.familiar() == familiar
+@pytest.mark.parametrize(
+    ("text", "full"),
+    [
+        ("nginx", "docker.io/library/nginx"),
+        ("team/app:1", "docker.io/team/app:1"),
+        ("docker.io/library/a/b", "docker.io/library/a/b"),
+        ("localhost/x", "localhost/x"),
+    ],
+)
+def test_normalised(text: str, full: str) -> None:
+    assert str(reference.parse_normalised(text)) == full
 
 
 def test_candidates() -> None:

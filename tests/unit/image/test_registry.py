@@ -627,7 +627,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     [
         lambda r, raw: r.ping(),
         lambda r, raw: r.fetch_manifest("a", "1"),
-        lambda r, raw: r.manifest_digest("a", "1"),
         lambda r, raw: r.open_blob("a", Descriptor(raw)),
         lambda r, raw: r.open_blob("a", Descriptor({**raw, "mediaType": LAYER})),
         lambda r, raw: r.tags("a"),
@@ -635,10 +634,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
         lambda r, raw: r.search("x", 1),
         lambda r, raw: r.referrers("a", SHA),
         lambda r, raw: r.has_blob("a", SHA),
-        lambda r, raw: r.has_manifest("a", SHA),
         lambda r, raw: r.push_manifest("a", "1", b"{}", MANIFEST),
         lambda r, raw: r.upload_blob("a", SHA, io.BytesIO(b"x"), 1),
-        lambda r, raw: r.delete_manifest("a", SHA),
         lambda r, raw: r.foreign(f"https://{r.host}/x", {}, "x"),
         lambda r, raw: r._fetch_token(f"https://{r.host}/token", "", ()),
     ],
