@@ -19,11 +19,17 @@ def apply(config: Config, changes: list[str], *, docker: bool = False) -> None:
 
     `docker` allows what only docker's images know: HEALTHCHECK and SHELL.
     """
+    done: set[str] = set()
     for change in changes:
-        _apply_one(config, change, docker)
+        name, value = _apply_one(config, change, docker)
+        done.add(name)
+        if name == "ENTRYPOINT" and value and "CMD" not in done:
+            # The former command was for the former entrypoint.
+            config.pop("Cmd", None)
 
 
-def _apply_one(config: Config, change: str, docker: bool) -> None:
+def _apply_one(config: Config, change: str, docker: bool) -> tuple[str, str]:
+    """Return the instruction and its value."""
     # The Containerfile's form, or KEY=VALUE as docker's API has it.
     word, separator, value = change.strip().partition(" ")
     if not separator or "=" in word:
@@ -38,6 +44,7 @@ def _apply_one(config: Config, change: str, docker: bool) -> None:
         handler(config, value)
     except ValueError as error:
         raise RootlessError(f'invalid change "{change}" - {error}') from error
+    return name, value
 
 
 def _words(value: str) -> list[str]:
@@ -57,7 +64,10 @@ def _cmd(config: Config, value: str) -> None:
 
 
 def _entrypoint(config: Config, value: str) -> None:
-    config["Entrypoint"] = _words(value)
+    if value:
+        config["Entrypoint"] = _words(value)
+    else:
+        config.pop("Entrypoint", None)
 
 
 def set_env(config: Config, name: str, value: str) -> None:
@@ -76,7 +86,7 @@ def set_env(config: Config, name: str, value: str) -> None:
 def _pairs(value: str) -> list[tuple[str, str]]:
     """`A=1 B="two words"`, or the old form `A anything`."""
     first = value.split(None, 1)[0] if value else ""
-    if "=" not in first:
+    if "=" not in first and not first.startswith(('"', "'")):
         name, separator, rest = value.partition(" ")
         if not name or not separator:
             raise ValueError("must be formatted as KEY=VALUE")

@@ -20,6 +20,7 @@ from rootless.image.changes import apply
         (["ENV A=1 B='x y'", "ENV A=2", "ENV C d e"], {"Env": ["A=2", "B=x y", "C=d e"]}),
         (["ENV=A=1"], {"Env": ["A=1"]}),
         (["LABEL a=1", 'LABEL b="2 3"'], {"Labels": {"a": "1", "b": "2 3"}}),
+        (['LABEL "a b"="c d" e=f'], {"Labels": {"a b": "c d", "e": "f"}}),
         (["EXPOSE 80", "EXPOSE 53/UDP 90-91"], {"ExposedPorts": {"80/tcp": {}, "53/udp": {}, "90/tcp": {}, "91/tcp": {}}}),
         (['VOLUME ["/a","/b c"]', "VOLUME /d"], {"Volumes": {"/a": {}, "/b c": {}, "/d": {}}}),
         (["USER 1:2"], {"User": "1:2"}),
@@ -51,6 +52,21 @@ def test_mistakes(change: str, message: str) -> None:
     with pytest.raises(RootlessError) as caught:
         apply({}, [change])
     assert message in str(caught.value)
+
+
+def test_an_entrypoint_ends_the_command_that_was_for_another() -> None:
+    for changes, left in (
+        (["ENTRYPOINT e"], None),
+        (["ENTRYPOINT e", "CMD b"], ["/bin/sh", "-c", "b"]),
+        (["CMD b", "ENTRYPOINT e"], ["/bin/sh", "-c", "b"]),
+        (["ENTRYPOINT="], ["a"]),
+    ):
+        config: dict[str, Any] = {"Cmd": ["a"], "Entrypoint": ["old"]}
+        apply(config, changes)
+        assert config.get("Cmd") == left
+        assert config.get("Entrypoint") == (
+            None if changes == ["ENTRYPOINT="] else ["/bin/sh", "-c", "e"]
+        )
 
 
 def test_an_images_own_settings_are_not_changed_in_place() -> None:
