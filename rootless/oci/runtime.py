@@ -34,14 +34,17 @@ from rootless.oci.checks import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from rootless.oci.spec_types import Process, Resources, Spec
 
 
-def parse_spec(data: bytes, what: str = "config.json") -> Spec:
-    """Read and check a bundle's configuration; `what` names it in errors."""
-    document: Spec = parsed(data, _check_spec, what)
+def parse_spec(
+    data: bytes, what: str = "config.json", first: Callable[[Any], None] | None = None
+) -> Spec:
+    """Read and check a bundle's configuration, after a look of the caller's `first`; `what` names it in errors."""
+    document: Spec = parsed(data, every(first, _check_spec) if first else _check_spec, what)
     return document
 
 

@@ -12,6 +12,7 @@ from rootless.runtime.capabilities import Sets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
@@ -20,14 +21,15 @@ class Bundle:
 
     __slots__ = ("path", "spec", "text", "rootfs")
 
-    def __init__(self, path: str, config: str = "") -> None:
+    def __init__(self, path: str, config: str, first: Callable[[Any], None]) -> None:
+        """`first` looks at the document before it is checked."""
         self.path = os.path.abspath(path or ".")
         file = os.path.join(self.path, config or "config.json")
         try:
             self.text = read_bytes(file)
         except OSError as error:
             raise RootlessError(f"open {file}: {os.strerror(error.errno or 0).lower()}") from None
-        self.spec: dict[str, Any] = dict(parse_spec(self.text, file))
+        self.spec: dict[str, Any] = dict(parse_spec(self.text, file, first))
         self.rootfs = os.path.normpath(os.path.join(self.path, self.spec["root"]["path"]))
         if not os.path.isdir(self.rootfs):
             raise RootlessError(

@@ -53,7 +53,7 @@ def restore(settings: Given, given: Given) -> int:
     from rootless.ocicli.delete import end, forget
     from rootless.ocicli.foreground import follow
 
-    make = Creation(settings, given)
+    make = Creation(settings, given, leaves=False)
     record = make.record
     pid_file = f"{record.folder}/criu.pid"
     record.take()

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 def run(settings: Given, given: Given) -> int:
     """The command."""
-    make = Creation(settings, given, can_wait=True)
-    if make.terminal and not given.text("console-socket"):
-        raise Usage("cannot allocate a terminal without somebody to take it: use --console-socket")
+    make = Creation(settings, given, leaves=True, can_wait=True)
     make.finish(make.create(gate=True).pid)
     from rootless.ocicli import leftovers
 
@@ -38,16 +36,19 @@ class Creation:
     """One create, from the command line to a container that waits for its start."""
 
     __slots__ = (
-        "settings", "given", "bundle", "record", "launch", "plan", "terminal", "spec", "can_wait",
+        "settings", "given", "bundle", "record", "launch", "plan", "terminal", "spec", "leaves", "can_wait",
     )  # fmt: skip
 
-    def __init__(self, settings: Given, given: Given, *, can_wait: bool = False) -> None:
-        """`can_wait` with a start that may never come: of `create`."""
+    def __init__(
+        self, settings: Given, given: Given, *, leaves: bool, can_wait: bool = False
+    ) -> None:
+        """`leaves` the container to itself; `can_wait` with a start that may never come: of `create`."""
         self.settings = settings
         self.given = given
+        self.leaves = leaves
         identity = given.words[0]
         self.record = records.Record(records.find_root(settings), identity)
-        self.bundle = Bundle(given.text("bundle"), given.text("config"))
+        self.bundle = Bundle(given.text("bundle"), given.text("config"), self._look_first)
         self.bundle.complete()
         self.spec = self.bundle.spec
         self.terminal = bool((self.spec.get("process") or {}).get("terminal"))
@@ -55,6 +56,15 @@ class Creation:
         self.plan: cgroup_plan.Plan | None = None
         self.can_wait = can_wait
         self._check()
+
+    def _look_first(self, document: Any) -> None:
+        """What the command line lacks is told before what is wrong with the document."""
+        process = document.get("process") if isinstance(document, dict) else None
+        terminal = isinstance(process, dict) and process.get("terminal") is True
+        if terminal and self.leaves and not self.given.text("console-socket"):
+            raise Usage(
+                "cannot allocate a terminal without somebody to take it: use --console-socket"
+            )
 
     def _check(self) -> None:
         process = self.spec.get("process")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from rootless.errors import Usage
 from rootless.linux import signal
 from rootless.ocicli.create import Creation
 from rootless.runtime import hooks
@@ -21,10 +20,8 @@ _OURS = frozenset(
 
 def run(settings: Given, given: Given) -> int:
     """The command."""
-    make = Creation(settings, given)
     detach = given.switch("detach")
-    if detach and make.terminal and not given.text("console-socket"):
-        raise Usage("cannot allocate a terminal without somebody to take it: use --console-socket")
+    make = Creation(settings, given, leaves=detach)
     record = make.record
     if not detach and not given.switch("keep"):
         record.set_runner()

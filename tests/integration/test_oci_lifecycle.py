@@ -223,8 +223,12 @@ def test_nothing_is_left_by_a_create_that_fails(oci: Runtime) -> None:
 
 def test_a_terminal_needs_somebody_to_take_it(oci: Runtime) -> None:
     bundle = oci.bundle(change=lambda spec: spec["process"].update(terminal=True))
+    # What the command line lacks is told before what is wrong with the document.
+    wrong = oci.bundle(change=lambda spec: spec["process"].update(terminal=True, args=["true", 0]))
     for words in (("create",), ("run", "--detach")):
-        result = oci(*words, "--bundle", str(bundle), "one")
-        assert result.code == 1
-        assert "use --console-socket" in result.err
+        for path in (bundle, wrong):
+            result = oci(*words, "--bundle", str(path), "one")
+            assert result.code == 1
+            assert "use --console-socket" in result.err
+    assert "process.args[1]" in oci("run", "--bundle", str(wrong), "one").err
     assert oci("state", "one").code == 1
