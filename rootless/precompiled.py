@@ -135,15 +135,15 @@ class Precompiled:
                     continue
                 modules[name] = module = make_module(name)
                 spec = self._spec(name, source, package)
-                module.__spec__ = spec
-                module.__loader__ = self
-                module.__file__ = source
-                module.__cached__ = self.path
-                module.__package__ = name if package else parent
+                attributes = module.__dict__
+                attributes.update(
+                    __spec__=spec, __loader__=self, __file__=source, __cached__=self.path
+                )
+                attributes["__package__"] = name if package else parent
                 if package:
-                    module.__path__ = spec.submodule_search_locations  # type: ignore[assignment]
+                    attributes["__path__"] = spec.submodule_search_locations
                 try:
-                    exec(code, module.__dict__)
+                    exec(code, attributes)
                 except BaseException:
                     del modules[name]
                     raise
@@ -199,7 +199,8 @@ class Precompiled:
             posix.close(fd)
         if len(data) != STAMP_SIZE + length or data[:STAMP_SIZE] != self.stamp:
             return memoryview(b"")
-        return memoryview(data)[STAMP_SIZE:]  # no copy: that is twice the pages for the kernel to find
+        # No copy, for which the kernel would have to find as many pages again.
+        return memoryview(data)[STAMP_SIZE:]
 
     def create_module(self, spec: ModuleSpec) -> None:
         """The usual one."""
