@@ -7,10 +7,10 @@ note and collects what is left, whatever else it was; no reader pays for that.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 
+from rootless import quickjson as json
 from rootless.files import make_dirs
 from rootless.oci.digest import is_digest
 from rootless.storage.blobs import explain_full
@@ -57,9 +57,9 @@ class Bringing:
         return self
 
     def _all(self) -> set[str]:
-        """What could be left: layers, and parts of blobs."""
-        parts = [one for one in os.listdir(f"{self._store.root}/tmp") if one.startswith("blob-")]
-        return {*self._store.layers.all(), *parts}
+        """What could be left: layers, and what is on its way to be one, or a blob."""
+        names = os.listdir(f"{self._store.root}/tmp")
+        return {*self._store.layers.all(), *(one for one in names if not one.startswith(_NOTE))}
 
     def settle(self) -> None:
         """After a failure: take the note away where nothing was left."""

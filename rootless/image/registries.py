@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from rootless import files, paths
+from rootless import files, paths, quicktoml
 from rootless.errors import InvalidReference, NotFound, PolicyError, RootlessError, Usage
 from rootless.image import reference
 from rootless.image.reference import Reference
@@ -240,8 +240,6 @@ def _locations(env: Mapping[str, str]) -> tuple[str, list[str]]:
 
 
 def _read(path: str) -> dict[str, Any]:
-    import tomllib
-
     try:
         data = files.read_bytes(path)
     except FileNotFoundError:
@@ -249,7 +247,7 @@ def _read(path: str) -> dict[str, Any]:
     except OSError as error:
         raise RootlessError(f"{path}: {error.strerror}") from error
     try:
-        return tomllib.loads(data.decode())
+        return quicktoml.loads(data)
     except ValueError as error:
         raise RootlessError(f"{path}: not valid TOML: {error}") from error
 

@@ -502,15 +502,18 @@ class ImageStore:
         config = parse_config(config_bytes, f"image {identity[7:19]}")
         diff_ids = config["rootfs"].get("diff_ids") or []
         chains = chain_ids(diff_ids)
-        size = len(config_bytes) + len(manifest_bytes)
         for chain in chains:
             if not self.layers.has(chain):
                 raise RootlessError(f"image {identity[7:19]}: layer {chain} is missing")
-            size += self.layers.record(chain)["size"]
         self.make()
         self.blobs.put(config_bytes)
         digest = self.blobs.put(manifest_bytes)
         known = self.get(identity[7:])
+        if known is not None and known.digest == digest:
+            size = known.size
+        else:
+            size = len(config_bytes) + len(manifest_bytes)
+            size += sum(self.layers.record(chain)["size"] for chain in chains)
         all_digests = [digest, *digests]
         all_origins = [(name, insecure) for name, insecure in origins]
         if known is not None and not known.read_only:
@@ -529,10 +532,10 @@ class ImageStore:
         if host:
             record["host"] = True
         if all_origins:
-            record["origins"] = list(dict.fromkeys(all_origins))[:_ORIGINS_MAX]
-        write_json(
-            f"{self.root}/records/{identity[7:]}", record, self.blobs.mode, sync=self.blobs.sync
-        )
+            record["origins"] = [list(one) for one in dict.fromkeys(all_origins)][:_ORIGINS_MAX]
+        if known is None or known.record != record:
+            path = f"{self.root}/records/{identity[7:]}"
+            write_json(path, record, self.blobs.mode, sync=self.blobs.sync)
         image = Image(self, record)
         for name in names:
             self.tag(image, name)

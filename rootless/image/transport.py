@@ -260,8 +260,7 @@ class Transport:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         to_host, to_port = (proxy.hostname or "", proxy.port or 3128) if proxy else (host, port)
         try:
-            # Bytes, because a string would load the codec of international names.
-            address: Any = to_host.encode("ascii" if to_host.isascii() else "idna")
+            address = _as_bytes(to_host)
             sock = socket.create_connection((address, to_port), CONNECT_TIMEOUT_S)
         except OSError as error:
             raise _unreachable(parts, error, proxy) from error
@@ -269,7 +268,9 @@ class Transport:
             if parts.scheme == "https":
                 if proxy:
                     _open_tunnel(sock, host, port, proxy)
-                sock = self._context(cert_host, insecure).wrap_socket(sock, server_hostname=host)
+                sock = self._context(cert_host, insecure).wrap_socket(
+                    sock, server_hostname=_as_bytes(host)
+                )
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.settimeout(self._timeout_s)
         except (OSError, BadAnswer, CutOff) as error:
@@ -441,6 +442,11 @@ def _send_file(
             raise ConnectionError("the file to send is shorter than it was")
         length -= count
         sent(count)
+
+
+def _as_bytes(host: str) -> Any:
+    """A host's name for those who take strings too, but load the codec of international names for each."""
+    return host.encode("ascii" if host.isascii() else "idna")
 
 
 def _unreachable(parts: SplitResult, error: OSError, proxy: SplitResult | None) -> ConnectionFailed:
