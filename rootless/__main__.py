@@ -156,6 +156,7 @@ def _report(error: BaseException, words: list[str]) -> int:
 
 
 def main(words: list[str] | None = None) -> int:
+    """Run one command line, the process's own where none is given; its exit status."""
     words = sys.argv[1:] if words is None else words
     _open_standard_streams()
     try:

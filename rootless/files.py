@@ -49,10 +49,12 @@ def write_atomic(path: str, data: bytes, mode: int = 0o600, *, sync: bool = Fals
 
 
 def write_json(path: str, value: object, mode: int = 0o600, *, sync: bool = False) -> None:
+    """Put a document in the place of a file, compact, as one step."""
     write_atomic(path, json.dumps(value, separators=(",", ":")).encode(), mode, sync=sync)
 
 
 def read_bytes(path: str) -> bytes:
+    """A whole file; one of /proc, whose size is unknown, too."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         size = os.fstat(fd).st_size
@@ -226,6 +228,7 @@ def make_dirs(path: str, mode: int = 0o700) -> None:
 
 
 def write_all(fd: int, data: bytes) -> None:
+    """Write it all, in as many write(2) as that takes."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]

@@ -49,6 +49,7 @@ def to_syslog() -> None:
 
 
 def emit(at: int, message: str) -> None:
+    """Write a message of a level that is wanted: to the sink, or to standard error and, with --syslog, to syslog(3)."""
     if at < level:
         return
     if sink is not None:

@@ -54,6 +54,7 @@ def check_name(name: str) -> None:
 
 
 def default_name(config: Config | None) -> str:
+    """The network of a container for which none is named."""
     return config.text("network", "default_network") if config else DEFAULT
 
 
@@ -90,6 +91,7 @@ _SHAPE = {
 
 
 def names(paths: Paths, config: Config | None) -> list[str]:
+    """The names of all networks that are recorded, sorted."""
     try:
         found = {name[:-5] for name in os.listdir(paths.networks) if name.endswith(".json")}
     except FileNotFoundError:

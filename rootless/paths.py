@@ -155,6 +155,7 @@ def home() -> str:
 
 
 def data_home() -> str:
+    """The folder of what lasts, by XDG_DATA_HOME; root's is /var/lib/rootless."""
     if os.geteuid() == 0:
         return os.environ.get(UNSHARED_DATA, "/var/lib/rootless")
     value = os.environ.get("XDG_DATA_HOME")
@@ -163,6 +164,7 @@ def data_home() -> str:
 
 
 def config_home() -> str:
+    """XDG_CONFIG_HOME, or ~/.config where that is no absolute path."""
     value = os.environ.get("XDG_CONFIG_HOME")
     return value if value and value.startswith("/") else f"{home()}/.config"
 

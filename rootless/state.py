@@ -39,6 +39,7 @@ _LIVE = {"boot?": str, "monitor?": list, "init?": list, "phase?": str, "started_
 
 
 def this_boot() -> str:
+    """The boot's id, read once."""
     global _boot
     if not _boot:
         _boot = boot_id()
@@ -46,6 +47,7 @@ def this_boot() -> str:
 
 
 def new_id() -> str:
+    """64 random hexadecimal digits."""
     return os.urandom(32).hex()
 
 

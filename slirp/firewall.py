@@ -82,6 +82,7 @@ def ruleset(zones: Iterable[Zone]) -> str:
 
 
 def find() -> str:
+    """The program nft; RootlessError where it is not installed."""
     program = find_program("nft")
     if program is None:
         raise RootlessError(

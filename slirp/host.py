@@ -29,6 +29,7 @@ class Uplink:
 
 
 def uplink4() -> Uplink | None:
+    """The interface of the default route with the lowest metric; None without one."""
     best: tuple[int, str, str] | None = None
     for line in _lines("/proc/net/route")[1:]:
         fields = line.split()
@@ -73,6 +74,7 @@ def local_address(except_for: tuple[str, ...] = ()) -> str:
 
 
 def uplink6() -> Uplink | None:
+    """The same for IPv6."""
     best: tuple[int, str, str] | None = None
     for line in _lines("/proc/net/ipv6_route"):
         fields = line.split()

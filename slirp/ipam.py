@@ -61,6 +61,7 @@ class Subnet:
 
 
 def number(address: str) -> int | None:
+    """An address as a number; None for what is no address."""
     family = _socket.AF_INET6 if ":" in address else _socket.AF_INET
     try:
         return int.from_bytes(_socket.inet_pton(family, address), "big")
@@ -69,6 +70,7 @@ def number(address: str) -> int | None:
 
 
 def text(value: int, version: int) -> str:
+    """A number as an address of that version of IP."""
     if version == 6:
         return _socket.inet_ntop(_socket.AF_INET6, value.to_bytes(16, "big"))
     return _socket.inet_ntoa(value.to_bytes(4, "big"))

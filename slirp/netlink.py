@@ -71,6 +71,7 @@ def packed(address: str) -> tuple[int, bytes]:
 
 
 def parse_attributes(data: bytes) -> dict[int, bytes]:
+    """The attributes of a message, by kind; the flags of a kind are dropped."""
     found = {}
     while len(data) >= 4:
         length, kind = struct.unpack_from("=HH", data)
@@ -310,6 +311,7 @@ def _route(
 
 
 def random_mac() -> str:
+    """A locally administered address."""
     octets = bytearray(os.urandom(6))
     octets[0] = octets[0] & 0xFE | 0x02  # locally administered, of one station
     return octets.hex(":")

@@ -79,6 +79,7 @@ def describe(mapping: PortMapping) -> str:
 
 
 def host_part(mapping: PortMapping) -> str:
+    """The address as `port` and `ps` show it, with the colon."""
     address = mapping.host_ip or "0.0.0.0"
     return f"[{address}]:" if ":" in address else f"{address}:"
 
@@ -433,6 +434,7 @@ def refused(address: str, port: int, protocol: str, error: OSError) -> RootlessE
 
 
 def unprivileged_start() -> int:
+    """The first port that anybody may bind (sysctl net.ipv4.ip_unprivileged_port_start)."""
     try:
         with open(_PRIVILEGED, "rb") as file:
             return int(file.read())

@@ -45,6 +45,7 @@ class ResolvConf:
 
 
 def parse(text: str) -> ResolvConf:
+    """Read a resolv.conf(5); what it cannot mean is left out."""
     conf = ResolvConf()
     for line in text.splitlines():
         words = line.partition("#")[0].partition(";")[0].split()
@@ -77,6 +78,7 @@ def _read(path: str) -> str:
 
 
 def is_loopback(address: str) -> bool:
+    """Whether an address means the host itself, which a container would take for itself."""
     return address.startswith("127.") or address in ("::1", "0.0.0.0", "::")
 
 
@@ -155,6 +157,7 @@ def hosts(
 
 
 def parse_hosts(text: str) -> list[tuple[str, list[str]]]:
+    """The entries of a hosts(5) file: address and names."""
     entries = []
     for line in text.splitlines():
         words = line.partition("#")[0].split()

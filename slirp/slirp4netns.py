@@ -68,6 +68,7 @@ class Settings:
 
 
 def parse(options: Sequence[str]) -> Settings:
+    """Read the options of --network slirp4netns:…"""
     settings = Settings()
     for option in options:
         key, separator, value = option.partition("=")
@@ -108,10 +109,12 @@ def _cidr(value: str) -> str:
 
 
 def find(dirs: Sequence[str] = (), name: str = "slirp4netns") -> str | None:
+    """The program, in the configured folders first."""
     return find_program(name, dirs)
 
 
 def command(program: str, settings: Settings) -> list[str]:
+    """Its command line, but for the namespace and the descriptors."""
     argv = [program, "--configure", f"--mtu={settings.mtu}", f"--cidr={settings.cidr}"]
     if not settings.allow_host_loopback:
         argv.append("--disable-host-loopback")
@@ -236,4 +239,5 @@ def _ask(folder: str, request: dict[str, object]) -> dict[str, object]:
 
 
 def missing() -> RootlessError:
+    """The error for a program that is not installed."""
     return RootlessError("slirp4netns is not installed", hint=_MISSING_HINT)

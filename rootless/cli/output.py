@@ -32,6 +32,7 @@ def printable(text: str, descriptor: int) -> str:
 
 
 def is_terminal(descriptor: int) -> bool:
+    """Whether a descriptor is a terminal; a closed one is none."""
     try:
         return os.isatty(descriptor)
     except OSError:
@@ -59,6 +60,7 @@ def unwritten(error: OSError) -> OSError:
 
 
 def line(text: str) -> None:
+    """Write a line to standard output."""
     write(text + "\n")
 
 
@@ -186,5 +188,6 @@ def short_id(identity: str) -> str:
 
 
 def clear_screen() -> None:
+    """Empty the terminal, where standard output is one."""
     if is_terminal(1):
         os.write(1, b"\033[2J\033[H")

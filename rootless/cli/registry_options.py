@@ -60,6 +60,7 @@ def access(inv: Invocation) -> Access:
 
 
 def store(inv: Invocation) -> ImageStore:
+    """The image store of this command line."""
     from rootless.container.engine import open_engine
 
     return open_engine(inv.globals).images
@@ -96,6 +97,7 @@ def _choose(name: str, names: list[str]) -> int:
 
 
 def say(line: str) -> None:
+    """Write a line of progress to standard error, without control characters on a terminal."""
     from rootless.cli.output import printable
 
     try:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def read_cidfile(path: str) -> str:
+    """The container id in a file that --cidfile has written."""
     try:
         with open(path) as file:
             return file.readline().strip()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def go_print(*values: Any) -> str:
+    """As Go's fmt.Sprint."""
     out = ""
     for at, value in enumerate(values):
         # fmt.Sprint puts a blank between two operands of which neither is a string.
@@ -24,6 +25,7 @@ def go_print(*values: Any) -> str:
 
 
 def go_println(*values: Any) -> str:
+    """As Go's fmt.Sprintln."""
     return " ".join(show(value, top=False) for value in values) + "\n"
 
 
@@ -150,6 +152,7 @@ def _string_verb(verb: str, flags: str, value: str) -> str | None:
 
 
 def ascii_only(text: str) -> str:
+    """Go's %+q: what is not ASCII by its escape."""
     return "".join(
         char
         if char < "\x7f"
@@ -206,6 +209,7 @@ def _text_of(values: tuple[Any, ...]) -> str:
 
 
 def go_html(*values: Any) -> str:
+    """As text/template's html."""
     text = _text_of(values)
     for char, code in (
         ("&", "&amp;"),
@@ -220,6 +224,7 @@ def go_html(*values: Any) -> str:
 
 
 def go_js(*values: Any) -> str:
+    """As text/template's js."""
     out = []
     for char in _text_of(values):
         if char in "\\'\"":
@@ -234,6 +239,7 @@ def go_js(*values: Any) -> str:
 
 
 def go_urlquery(*values: Any) -> str:
+    """As text/template's urlquery."""
     safe = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~")
     data = _text_of(values).encode("utf-8", "surrogateescape")
     return "".join(

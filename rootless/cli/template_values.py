@@ -90,6 +90,7 @@ def show(value: Any, *, top: bool = True) -> str:
 
 
 def sorted_keys(keys: Iterable[Any]) -> list[Any]:
+    """In the order in which Go prints a map's."""
     return sorted(keys, key=lambda key: (str(type(key)), key))
 
 

@@ -29,6 +29,7 @@ _SPECIAL = "-?:,[]{}#&*!|>'\"%@` "
 
 
 def dump(value: Any) -> str:
+    """A document of dicts, lists and scalars, in block style."""
     return "".join(line + "\n" for line in _lines(value, 0))
 
 

@@ -299,6 +299,7 @@ class Copy:
 
 
 def host_source(path: str) -> Found:
+    """What is to be copied from this host; NotFound where nothing is there."""
     try:
         status = os.stat(path)
     except OSError as error:
@@ -327,6 +328,7 @@ def host_target(path: str) -> Found:
 
 
 def only_contents(path: str) -> bool:
+    """Whether a path means what is in the folder, and not the folder."""
     return path == "." or path.endswith("/.")
 
 

@@ -95,6 +95,7 @@ def emit(
 
 
 def container_event(engine: Engine, record: dict[str, Any], status: str, **attributes: Any) -> None:
+    """Note an event of a container, with its image and labels."""
     image = record.get("image") or {}
     emit(
         engine,

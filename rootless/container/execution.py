@@ -51,6 +51,7 @@ class ExecOptions:
 
 
 def running(engine: Engine, identity: str) -> Status:
+    """The status of a container that a process can be added to; InvalidState for any other."""
     status = status_of(engine, identity)
     if status.word == PAUSED:
         raise InvalidState(f"container {status.name} is paused: unpause it first")

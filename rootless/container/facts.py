@@ -345,6 +345,7 @@ def init_path(engine: Engine, options: CreateOptions) -> str:
 
 
 def seccomp_profile(engine: Engine, named: str) -> dict[str, Any]:
+    """The profile that --seccomp names, else the configured one, else the one that comes with the engine."""
     path = (
         named
         or engine.config.text("containers", "seccomp_profile")
@@ -367,6 +368,7 @@ def cgroup_version() -> int:
 
 
 def own_limits() -> dict[str, tuple[int, int]]:
+    """This process's limits of open files and processes, (soft, hard)."""
     limits = {}
     for name in ("nofile", "nproc"):
         soft, hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))

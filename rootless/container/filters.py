@@ -65,6 +65,7 @@ def match_labels(labels: dict[str, str], wanted: Iterable[str]) -> bool:
 
 
 def match_no_labels(labels: dict[str, str], wanted: Iterable[str]) -> bool:
+    """Whether none of the labels wanted is there: `label!=`."""
     return all(not match_labels(labels, [word]) for word in wanted)
 
 

@@ -27,6 +27,7 @@ def pause(engine: Engine, status: Status) -> None:
 
 
 def resume(engine: Engine, status: Status) -> None:
+    """Let the processes go on, and drop the note that they were held."""
     assert status.live is not None
     cgroup = status.live.get("cgroup")
     if cgroup:

@@ -73,6 +73,7 @@ def merge(asked: dict[str, Any] | None, image: dict[str, Any] | None) -> dict[st
 
 
 def command_of(test: list[str]) -> list[str]:
+    """What a HEALTHCHECK's test runs."""
     if test[0] == "CMD":
         return test[1:]
     if test[0] == "CMD-SHELL":
@@ -81,6 +82,7 @@ def command_of(test: list[str]) -> list[str]:
 
 
 def path_of(engine: Engine, identity: str) -> str:
+    """The file of the check's results, in the run folder."""
     return f"{engine.containers.run_folder(identity)}/health.json"
 
 

@@ -38,6 +38,7 @@ _FILE_SYSTEMS = {
 
 
 def gather(engine: Engine) -> Facts:
+    """What `info` tells, in Podman's structure."""
     limitations: list[str] = []
     facts: Facts = {
         "host": _host(engine, limitations),

@@ -33,6 +33,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
 def title(identity: str) -> str:
+    """The command line that a monitor shows in `ps`."""
     return f"rootless monitor {identity}"
 
 

@@ -389,6 +389,7 @@ def port_bindings(ports: list[Document]) -> dict[str, list[dict[str, str]]]:
 
 
 def exposed_ports(options: CreateOptions, config: Document, ports: list[Document]) -> list[str]:
+    """EXPOSE, --expose and what is published, as PORT/PROTOCOL."""
     words = list(options.expose) + list(config.get("ExposedPorts") or {})
     found = set(port_bindings(ports))
     for word in words:

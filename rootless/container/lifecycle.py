@@ -249,6 +249,7 @@ def pause(engine: Engine, status: Status) -> None:
 
 
 def resume(engine: Engine, status: Status) -> None:
+    """`unpause`."""
     from rootless.container import freezer
 
     freezer.resume(engine, status)

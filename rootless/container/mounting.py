@@ -38,6 +38,7 @@ def place_of(engine: Engine, record: dict[str, Any]) -> str:
 
 
 def is_mounted(engine: Engine, record: dict[str, Any]) -> bool:
+    """Whether `mount` has mounted the container's root in this mount namespace."""
     return (record.get("root") or OVERLAY) == OVERLAY and place_of(engine, record) in mount_points()
 
 

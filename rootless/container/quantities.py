@@ -30,6 +30,7 @@ def parse_signal(text: str) -> int:
 
 
 def parse_uint(text: str) -> int:
+    """A number without sign, with Go's words for what is none."""
     if not text.isascii() or not text.isdigit():
         raise Usage(f'strconv.ParseUint: parsing "{text}": invalid syntax')
     return int(text)

@@ -48,6 +48,7 @@ def owns_network(host: HostFacts, new: set[str]) -> bool:
 def make_mounts(
     options: CreateOptions, host: HostFacts, new: set[str], *, systemd: bool
 ) -> list[OciMount]:
+    """All mounts of a container, in the order in which they are made: a parent before what lies in it."""
     found: dict[str, OciMount] = {}
 
     def add(place: str, kind: str, source: str, *words: str) -> None:

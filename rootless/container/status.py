@@ -131,6 +131,7 @@ def _boot_time_ns() -> int:
 
 
 def is_frozen(live: dict[str, Any]) -> bool:
+    """Whether a container that is noted as paused is so still."""
     if not live.get("paused"):
         return False
     cgroup = live.get("cgroup")

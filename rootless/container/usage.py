@@ -48,6 +48,7 @@ class VolumeUsage:
 
 
 def images(engine: Engine) -> list[ImageUsage]:
+    """Each image's size, what of it is shared with others, and its containers."""
     store = engine.images
     users = image_users(engine)
     found = store.list()
@@ -67,6 +68,7 @@ def images(engine: Engine) -> list[ImageUsage]:
 
 
 def layer_size(engine: Engine, chain: str) -> int:
+    """In bytes; 0 for a layer that is gone."""
     try:
         size: int = engine.images.layers.record(chain)["size"]
     except (OSError, KeyError):
@@ -84,6 +86,7 @@ def images_size(engine: Engine) -> int:
 
 
 def containers(engine: Engine) -> list[ContainerUsage]:
+    """Each container's size and number of volumes."""
     return [
         ContainerUsage(
             status,
@@ -95,6 +98,7 @@ def containers(engine: Engine) -> list[ContainerUsage]:
 
 
 def volumes(engine: Engine) -> list[VolumeUsage]:
+    """Each volume's size and number of containers."""
     store = VolumeStore(engine.paths)
     used = used_names(engine)
     return [

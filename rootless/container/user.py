@@ -126,6 +126,7 @@ def resolve_user(spec: str, passwd: bytes, group: bytes) -> User:
 
 
 def find_group(word: str, group: bytes) -> int:
+    """A group's id by number or by the image's /etc/group."""
     gid = number(word)
     if gid is not None:
         return gid

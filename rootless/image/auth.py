@@ -71,6 +71,7 @@ def primary_path() -> str:
 
 
 def search_paths(authfile: str = "", env: Mapping[str, str] | None = None) -> list[str]:
+    """The files in which credentials are looked for, in this order."""
     authfile = authfile or default_authfile(env)
     if authfile:
         return [authfile]
@@ -153,6 +154,7 @@ def erase(key: str, path: str) -> bool:
 
 
 def erase_all(path: str) -> None:
+    """Forget every credential of a file, those that helpers keep for it too."""
     with _edit(path) as document:
         for helper in {document.get("credsStore"), *document.get("credHelpers", {}).values()} - {
             None

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 def describe(store: ImageStore, image: Image) -> dict[str, Any]:
+    """`image inspect`'s document."""
     config = image.config
     settings = config.get("config") or {}
     manifest = _manifest(image)

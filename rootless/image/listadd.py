@@ -130,6 +130,7 @@ def _add_image(found: ManifestList, image: Image, name: str, entry: Entry) -> No
 
 
 def own_manifest(store: ImageStore, image: Image) -> Manifest:
+    """The manifest by which a list refers to an image of this store."""
     from rootless.image.source import manifest_of
 
     return manifest_of(store, image)
@@ -273,6 +274,7 @@ def _subject(store: ImageStore, text: str, session: Session) -> dict[str, Any]:
 
 
 def set_subject(found: ManifestList, text: str, session: Session) -> None:
+    """Set the manifest that a list is about."""
     found.index["subject"] = _subject(found.store, text, session)
 
 

@@ -55,6 +55,7 @@ def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
 
 
 def close_range(first: int, last: int = 0xFFFFFFFF, flags: int = 0) -> None:
+    """close_range(2): close, or mark to be closed by execve, all descriptors from `first` to `last`."""
     if _close_range(libc.SYS_close_range, first, last, flags) < 0:
         libc.fail()
 

@@ -50,6 +50,7 @@ class IdMap:
 
 
 def to_host(ranges: list[Range], identity: int) -> int | None:
+    """The id outside that an id inside stands for, or None."""
     for container, host, size in ranges:
         if container <= identity < container + size:
             return host + identity - container
@@ -57,6 +58,7 @@ def to_host(ranges: list[Range], identity: int) -> int | None:
 
 
 def to_container(ranges: list[Range], identity: int) -> int | None:
+    """The id inside that stands for an id outside, or None."""
     for container, host, size in ranges:
         if host <= identity < host + size:
             return container + identity - host
@@ -101,6 +103,7 @@ def read_map(pid: int | str, name: str) -> list[Range]:
 
 
 def count(ranges: Iterable[Range]) -> int:
+    """How many ids are mapped."""
     return sum(size for _, _, size in ranges)
 
 

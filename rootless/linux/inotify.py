@@ -17,6 +17,7 @@ _add_watch = function("inotify_add_watch", c_int, c_int, c_char_p, c_uint32)
 
 
 def inotify_init1(flags: int = IN_CLOEXEC | IN_NONBLOCK) -> int:
+    """inotify_init1(2)"""
     fd: int = _init1(flags)
     if fd < 0:
         fail("inotify")  # the reasons mean other limits here than elsewhere
@@ -24,6 +25,7 @@ def inotify_init1(flags: int = IN_CLOEXEC | IN_NONBLOCK) -> int:
 
 
 def inotify_add_watch(fd: int, path: str, mask: int) -> int:
+    """inotify_add_watch(2)"""
     number: int = _add_watch(fd, path.encode("utf-8", "surrogateescape"), mask)
     if number < 0:
         fail(f"inotify watch of {path}")

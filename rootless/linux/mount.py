@@ -84,6 +84,7 @@ _mount_setattr = libc.function(
 def mount(
     source: str | None, target: str, fstype: str | None, flags: int = 0, data: str | None = None
 ) -> None:
+    """mount(2)"""
     arguments = [
         None if part is None else os.fsencode(part) for part in (source, target, fstype, data)
     ]
@@ -92,16 +93,19 @@ def mount(
 
 
 def umount2(target: str, flags: int = 0) -> None:
+    """umount2(2)"""
     if _umount2(os.fsencode(target), flags) < 0:
         libc.fail(target)
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
+    """pivot_root(2)"""
     if _pivot_root(os.fsencode(new_root), os.fsencode(put_old)) < 0:
         libc.fail(new_root)
 
 
 def open_tree(dirfd: int, path: str, flags: int) -> int:
+    """open_tree(2): a descriptor of a mount, with OPEN_TREE_CLONE of a detached copy."""
     fd: int = _open_tree(libc.SYS_open_tree, dirfd, os.fsencode(path), flags | OPEN_TREE_CLOEXEC)
     if fd < 0:
         libc.fail(path)
@@ -126,6 +130,7 @@ def move_mount(from_fd: int, to_fd: int, to_path: str = "", flags: int = 0) -> N
 
 
 def fsopen(fstype: str) -> int:
+    """fsopen(2): the context of a file system to be configured."""
     fd: int = _fsopen(libc.SYS_fsopen, fstype.encode(), FSOPEN_CLOEXEC)
     if fd < 0:
         libc.fail(fstype)
@@ -169,6 +174,7 @@ def mount_setattr(
     recursive: bool = False,
     userns_fd: int = -1,
 ) -> None:
+    """mount_setattr(2), for the mount that a descriptor stands for."""
     # struct mount_attr
     attributes = libc.words(set_, clear, propagation, userns_fd if userns_fd >= 0 else 0)
     flags = libc.AT_EMPTY_PATH | (libc.AT_RECURSIVE if recursive else 0)

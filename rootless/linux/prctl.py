@@ -26,6 +26,7 @@ _capset = libc.function("capset", libc.c_int, libc.c_void_p, libc.c_void_p)
 
 
 def prctl(option: int, a: int = 0, b: int = 0, c: int = 0, d: int = 0) -> int:
+    """prctl(2)"""
     result: int = _prctl(option, a, b, c, d)
     if result < 0:
         libc.fail()

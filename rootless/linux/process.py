@@ -66,6 +66,7 @@ def host_uid() -> int:
 
 
 def boot_id() -> str:
+    """The kernel's name for the time since the last boot."""
     return read_file("/proc/sys/kernel/random/boot_id").decode().strip()
 
 

@@ -38,11 +38,13 @@ pidfd_open = os.pidfd_open
 
 
 def unshare(flags: int) -> None:
+    """unshare(2)"""
     if _unshare(flags) < 0:
         libc.fail()
 
 
 def setns(fd: int, flags: int = 0) -> None:
+    """setns(2)"""
     if _setns(fd, flags) < 0:
         libc.fail()
 
@@ -65,17 +67,20 @@ def clone(flags: int, exit_signal: int = 17, cgroup_fd: int = -1) -> int:
 
 
 def pidfd_send_signal(pidfd: int, number: int) -> None:
+    """pidfd_send_signal(2)"""
     if _pidfd_send_signal(libc.SYS_pidfd_send_signal, pidfd, number, None, 0) < 0:
         libc.fail()
 
 
 def sethostname(name: str) -> None:
+    """sethostname(2)"""
     data = name.encode()
     if _sethostname(data, len(data)) < 0:
         libc.fail(name)
 
 
 def setdomainname(name: str) -> None:
+    """setdomainname(2)"""
     data = name.encode()
     if _setdomainname(data, len(data)) < 0:
         libc.fail(name)
@@ -115,5 +120,6 @@ def join_session_keyring(name: str) -> None:
 
 
 def personality(persona: int) -> None:
+    """personality(2)"""
     if _personality(persona) < 0:
         libc.fail()

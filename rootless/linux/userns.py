@@ -86,6 +86,7 @@ def _text(path: object) -> str | None:
 
 
 def decode_error(data: bytes) -> Exception:
+    """The error that `encode_error` has written, as one of its class."""
     value = json.loads(data)
     if value.get("errno"):
         error: Exception = OSError(value["errno"], value["message"], value.get("path"))

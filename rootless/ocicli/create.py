@@ -251,6 +251,7 @@ def listen_fds() -> int:
 
 
 def plan_cgroup(settings: Given, identity: str, spec: dict[str, Any]) -> cgroup_plan.Plan:
+    """Where the container's cgroup will be, as config.json and the global options want it."""
     from rootless.runtime import cgroup_plan
 
     linux = spec.get("linux") or {}

@@ -33,6 +33,7 @@ def run(settings: Given, given: Given) -> int:
 
 
 def delete(record: records.Record, *, force: bool) -> None:
+    """Remove a container that has ended; with `force` one that runs, and what a killed create has left."""
     try:
         record.load()
     except NotFound:

@@ -63,6 +63,7 @@ def follow(record: records.Record, interval_s: float) -> None:
 
 
 def say(record: records.Record, kind: str, data: Any) -> None:
+    """Write an event as one line of JSON, as runc does."""
     event = {"type": kind, "id": record.identity}
     if data is not None:
         event["data"] = data

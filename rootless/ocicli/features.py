@@ -35,6 +35,7 @@ def run(settings: Given, given: Given) -> int:
 
 
 def document() -> dict[str, Any]:
+    """What this runtime can do, in the form of the runtime-spec's features.md."""
     from rootless.runtime.capabilities import NAMES
     from rootless.runtime.mounts import known_options
     from rootless.runtime.namespaces import NAMESPACES

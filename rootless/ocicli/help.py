@@ -7,6 +7,7 @@ from rootless.ocicli.commands import COMMANDS, GLOBAL, GLOBAL_SHORT
 
 
 def overview() -> str:
+    """The text of --help without a command."""
     lines = [
         "NAME:",
         "   rootless-oci - an OCI runtime for unprivileged users",
@@ -24,6 +25,7 @@ def overview() -> str:
 
 
 def of_command(name: str, command: Command) -> str:
+    """The text of a command's --help."""
     lines = [
         "NAME:",
         f"   rootless-oci {name} - {command.about}",

@@ -25,6 +25,7 @@ def run(settings: Given, given: Given) -> int:
 
 
 def start(record: records.Record) -> None:
+    """Let init, which waits since `create`, execute the container's process."""
     status = record.status()
     if status != records.CREATED:
         raise InvalidState(
@@ -68,6 +69,7 @@ def call_poststart(record: records.Record, spec: dict[str, object]) -> None:
 
 
 def connect(folder: str) -> sync.Channel:
+    """A channel to the init that waits in this container's folder."""
     end = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET | sockets.SOCK_CLOEXEC)
     fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -290,6 +290,7 @@ def of_process(pid: int) -> str:
 
 
 def memory_total() -> int:
+    """The machine's memory in bytes."""
     with open("/proc/meminfo", encoding="ascii") as file:
         return int(file.readline().split()[1]) * 1024
 

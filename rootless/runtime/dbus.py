@@ -158,6 +158,7 @@ def _get(data: bytes, at: int, kind: str) -> tuple[Any, int]:
 
 
 def marshal(signature: str, *values: Any) -> bytes:
+    """Values in D-Bus's little-endian form (specification, "Marshaling")."""
     out = bytearray()
     for kind, value in zip(_split(signature), values, strict=True):
         _put(out, kind, value)
@@ -165,6 +166,7 @@ def marshal(signature: str, *values: Any) -> bytes:
 
 
 def unmarshal(signature: str, data: bytes) -> tuple[Any, ...]:
+    """The values of a message's body."""
     values = []
     at = 0
     for kind in _split(signature):

@@ -47,6 +47,7 @@ def stop_all(init: int, what: str) -> None:
 
 
 def continue_all(init: int, what: str) -> None:
+    """SIGCONT to every process of init's pid namespace."""
     for pid in in_pid_namespace(init, what):
         _signal(pid, signal.SIGCONT)
 

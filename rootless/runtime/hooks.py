@@ -60,6 +60,7 @@ def run_leniently(spec: dict[str, Any], moment: str, state: dict[str, Any]) -> N
 
 
 def has(spec: dict[str, Any], *moments: str) -> bool:
+    """Whether there are hooks for one of these moments."""
     hooks = spec.get("hooks") or {}
     return any(hooks.get(moment) for moment in moments)
 

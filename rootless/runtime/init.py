@@ -598,6 +598,7 @@ class Init:
 
 
 def is_bind(entry: dict[str, Any]) -> bool:
+    """Whether a mount is a bind, by type or by option."""
     return entry.get("type") == "bind" or not {"bind", "rbind"}.isdisjoint(
         entry.get("options") or ()
     )

@@ -45,6 +45,7 @@ _LATE = ("cgroup", "time")
 
 
 def idmap_of(spec: dict[str, Any]) -> IdMap | None:
+    """The map that a configuration asks for; None where it has none."""
     linux = spec.get("linux") or {}
     uids = [(e["containerID"], e["hostID"], e["size"]) for e in linux.get("uidMappings") or []]
     gids = [(e["containerID"], e["hostID"], e["size"]) for e in linux.get("gidMappings") or []]

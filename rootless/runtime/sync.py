@@ -132,6 +132,7 @@ def encode_failure(stage: str, error: BaseException) -> bytes:
 
 
 def decode_failure(data: bytes) -> RootlessError:
+    """The error that `encode_failure` has written, as one of its class."""
     stage, name, code, number, message, hint = data.decode("utf-8", "surrogateescape").split(
         "\0", 5
     )

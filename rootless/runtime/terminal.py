@@ -43,6 +43,7 @@ def get_size(fd: int) -> tuple[int, int] | None:
 
 
 def set_size(fd: int, rows: int, columns: int) -> None:
+    """Set a terminal's size in characters; one that is gone is left alone."""
     try:
         fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
     except OSError as error:

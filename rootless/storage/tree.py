@@ -99,10 +99,12 @@ class Node:
 
 
 def is_whiteout(status: os.stat_result) -> bool:
+    """Whether an entry hides one of a lower layer: overlay's character device 0:0."""
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
 def is_opaque(folder: int) -> bool:
+    """Whether a folder hides all of the lower layers'."""
     try:
         return os.getxattr(folder, OPAQUE_XATTR) == b"y"
     except OSError:

@@ -80,6 +80,7 @@ class Facts:
 
 
 def unit_name(facts: Facts, wishes: Wishes) -> str:
+    """The name of a container's unit, without suffix."""
     base = facts.name if wishes.by_name else facts.id
     prefix = wishes.container_prefix
     name = f"{prefix}{wishes.separator}{base}" if prefix else base

@@ -35,6 +35,7 @@ def is_there(path: str = SOCKET) -> bool:
 
 
 def encode(fields: list[tuple[str, bytes]]) -> bytes:
+    """Fields in the journal's native protocol (systemd: JOURNAL_NATIVE_PROTOCOL)."""
     parts = []
     for name, value in fields:
         if b"\n" in value:

@@ -111,6 +111,7 @@ class Proxy:
 
 
 def path_in(folder: str) -> str:
+    """The notification socket in a container's run folder."""
     return f"{folder}/{_NAME}"
 
 

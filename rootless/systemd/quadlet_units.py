@@ -66,6 +66,7 @@ def word_of(text: str) -> str:
 
 
 def line(words: Sequence[str]) -> str:
+    """Words as one line of a unit, quoted where systemd.syntax(7) asks for it."""
     return " ".join(word_of(word) for word in words)
 
 

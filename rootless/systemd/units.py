@@ -75,6 +75,7 @@ def variable(name: str, value: str) -> str:
 
 
 def check_unit_name(name: str) -> str:
+    """Refuse what systemd.unit(5) allows for no unit's name."""
     if (
         not name
         or len(name) > 240
