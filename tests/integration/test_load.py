@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import json
 import os
+import signal
 import subprocess
 import tarfile
 import threading
@@ -150,6 +151,40 @@ def test_import_from_file_pipe_and_web(fresh: Engine, tmp_path: Path) -> None:
         one["RootFS"]["Layers"][0] for one in fresh("image", "inspect", "two:1", "three:1").json
     }
     assert layers == {images.digest(path.read_bytes())}
+
+
+def test_a_helper_that_is_killed(fresh: Engine, tmp_path: Path) -> None:
+    """As the kernel does it to the largest where memory has run out."""
+    data = one_file(tmp_path).read_bytes()
+    process = fresh.popen(
+        "import", "-q", "-", "one:1", stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdin is not None and process.stderr is not None
+    process.stdin.write(data[:512])
+    process.stdin.flush()
+    store = fresh.data / "images"
+    for _ in range(3000):
+        if list(store.glob("tmp/layer-new-*/recipe")):
+            break
+        threading.Event().wait(0.01)
+    else:
+        pytest.fail("nothing began")
+    for child in descendants(process.pid):
+        os.kill(child, signal.SIGKILL)
+    said = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 125
+    assert said == "Error: standard input: the helper in the user namespace died at its work\n"
+    assert fresh.ok("images", "-q") == ""
+    fresh.ok("import", "-q", "-", "two:1", input=data)
+    assert not list((store / "tmp").iterdir())
+    assert len(list((store / "layers").iterdir())) == 1
+
+
+def descendants(pid: int) -> list[int]:
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found += [int(child), *descendants(int(child))]
+    return found
 
 
 @pytest.mark.parametrize(
