@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import resource
 import stat
 import sys
 
@@ -94,6 +93,8 @@ def preload(linux: dict[str, Any], process: dict[str, Any]) -> None:
     """Before the fork: load what this process needs in the container's root, where `import` finds nothing new."""
     if process.get("terminal"):
         from rootless.runtime import terminal  # noqa: F401
+    if process.get("rlimits"):
+        import resource  # noqa: F401
     if process.get("scheduler") or process.get("ioPriority"):
         from rootless.runtime import priority  # noqa: F401
     if linux.get("seccomp"):
@@ -229,12 +230,20 @@ def move_stdio(stdio: tuple[int, int, int]) -> None:
 
 
 def set_limits(process: dict[str, Any]) -> None:
-    for limit in process.get("rlimits") or []:
+    limits = process.get("rlimits")
+    if not limits:
+        return
+    import resource  # loaded by `preload`
+
+    for limit in limits:
         name = limit["type"]
         number = getattr(resource, name, None)
         if number is None:
             raise SetupError(f"process.rlimits: unknown limit {name}", stage="process")
-        soft, hard = (_limit(limit["soft"]), _limit(limit["hard"]))
+        soft, hard = (
+            resource.RLIM_INFINITY if _is_no_limit(value) else value
+            for value in (limit["soft"], limit["hard"])
+        )
         try:
             resource.setrlimit(number, (soft, hard))
         except (OSError, ValueError) as error:
@@ -246,12 +255,8 @@ def set_limits(process: dict[str, Any]) -> None:
             ) from error
 
 
-def _limit(value: int) -> int:
-    return (
-        resource.RLIM_INFINITY
-        if value < 0 or value >= 0xFFFFFFFFFFFFFFFF or value == 0x7FFFFFFFFFFFFFFF
-        else value
-    )
+def _is_no_limit(value: int) -> bool:
+    return value < 0 or value >= 0xFFFFFFFFFFFFFFFF or value == 0x7FFFFFFFFFFFFFFF
 
 
 def set_ids(uid: int, gid: int, groups: list[int] | None) -> None:
