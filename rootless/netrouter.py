@@ -72,6 +72,8 @@ def fork(paths: Paths, listener: socket.socket, nft: str, userns: int, netns: in
                 ours.send(b"mapped")
                 message = ours.recv(4096)
         finally:
+            # First: where this is interrupted, the child waits for what will not come.
+            ours.close()
             os.waitpid(pid, 0)
         if message == b"serving":
             return

@@ -90,14 +90,18 @@ def main(name: str = "rootless") -> NoReturn:
     gc.set_threshold(50_000)
 
     # runc's options take words before the command; ours has commands that have one of another as their own.
-    precompiled.load_first(name, sys.argv[1:] if name == "rootless-oci" else sys.argv[1:2])
-    if name == "rootless-oci":
-        from rootless.ocicli.main import main as command
-    else:
-        from rootless.__main__ import main as command
+    status = 130
+    try:
+        precompiled.load_first(name, sys.argv[1:] if name == "rootless-oci" else sys.argv[1:2])
+        if name == "rootless-oci":
+            from rootless.ocicli.main import main as command
+        else:
+            from rootless.__main__ import main as command
 
-    status = command()
-    precompiled.keep()
+        status = command()
+        precompiled.keep()
+    except KeyboardInterrupt:
+        pass  # before or after the command itself, which tells of its own
     if "threading" in sys.modules or "atexit" in sys.modules:
         sys.exit(status)
     for stream in (sys.stdout, sys.stderr):

@@ -1,4 +1,4 @@
-"""The command, killed by SIGKILL at the Nth thing that one of its processes changes: `killer.py ROLE N WORD…`.
+"""The command, killed by SIGKILL at the Nth thing that one of its processes changes: `killer.py ROLE[:SIGNAL] N WORD…`.
 
 ROLE is `command` (the process that was called) or `monitor` (the one that it forks). What counts is what an audit hook
 sees of a change: a file made, renamed or removed, a folder, a link, a fork, a program started, a signal sent. Nothing in
@@ -18,6 +18,7 @@ CHANGES = {
 
 
 def install(role: str, wanted: int) -> None:
+    role, _, number = role.partition(":")
     depth = ROLES.index(role)
     state = {"pid": os.getpid(), "depth": 0, "count": 0}
 
@@ -35,7 +36,7 @@ def install(role: str, wanted: int) -> None:
             return
         state["count"] += 1
         if state["count"] == wanted:
-            os.kill(pid, 9)
+            os.kill(pid, int(number or 9))
 
     sys.addaudithook(hook)
 
