@@ -1,7 +1,8 @@
 """Send an image that is here to a registry, an archive or a folder.
 
 A layer's blob goes out as it came, so that its digest, and the image's, stay the same wherever that is possible: from the
-store, or once more from where the image came (image/refetch.py). What was never packed is packed on the way. A registry is asked first whether it has a blob, then whether it has it under another name.
+store, or once more from where the image came (image/refetch.py). What was never packed is packed on the way. A registry
+is asked first whether it has a blob, then whether it has it under another name.
 """
 
 from __future__ import annotations
@@ -168,9 +169,8 @@ class _Push:
     ) -> str:
         store, image = self._store, self._image
         manifest = manifest_for(store, image, self._name)
-        return push_image(
-            store, image, manifest, target, repository, tag, options, self._reporter, self._session
-        )
+        place = Destination(target, repository, self._reporter, self._session)
+        return push_image(place, tag, store, image, manifest, options)
 
     def _to_docker_archive(self, rest: str, destination: str) -> str:
         """Write a docker-archive, whose layers are never packed."""
@@ -213,67 +213,83 @@ def manifest_for(store: ImageStore, image: Image, name: str) -> Manifest:
     return manifest_of(store, image)
 
 
+class Destination:
+    """A repository, or a folder or archive, that images are sent to; by which session, and who hears of it."""
+
+    __slots__ = ("registry", "reporter", "repository", "session")
+
+    def __init__(
+        self, registry: Registry | Folder, repository: str, reporter: Reporter, session: Session
+    ) -> None:
+        self.registry = registry
+        self.repository = repository
+        self.reporter = reporter
+        self.session = session
+
+    def has(self, digest: str) -> bool:
+        """Whether a blob is there."""
+        return self.registry.has_blob(self.repository, digest)
+
+    def mount(self, digest: str, source: str) -> bool:
+        """Take a blob over from another repository of the same registry, where that can be."""
+        return self.registry.mount_blob(self.repository, digest, source)
+
+    def send(self, digest: str, fd: int, size: int) -> None:
+        """Send the blob in an open file, which is closed, unless it is there."""
+        if not self.skip(digest, size):
+            self.upload(digest, fd, size)
+        else:
+            os.close(fd)
+
+    def skip(self, digest: str, size: int, kind: str = "blob") -> bool:
+        """Whether a blob is there, which is told then."""
+        if not self.has(digest):
+            return False
+        self.reporter.blob(kind, digest, size).done("skipped: already exists")
+        return True
+
+    def upload(self, digest: str, fd: int, size: int) -> None:
+        """Send the blob in an open file, and close it."""
+        progress = self.reporter.blob("blob", digest, size)
+        with open(fd, "rb", buffering=0) as source:
+            self.registry.upload_blob(self.repository, digest, source, size, progress.advance)
+        progress.done()
+
+    def send_config(self, digest: str, data: bytes) -> None:
+        """Send an image's configuration unless it is there."""
+        import io
+
+        if not self.skip(digest, len(data), "config"):
+            progress = self.reporter.blob("config", digest, len(data))
+            self.registry.upload_blob(self.repository, digest, io.BytesIO(data), len(data))
+            progress.done()
+
+    def put_manifest(self, tag_or_digest: str, data: bytes, media_type: str) -> str:
+        """Store a manifest; return the digest that it was given there."""
+        return self.registry.push_manifest(self.repository, tag_or_digest, data, media_type)
+
+
 def push_image(
+    place: Destination,
+    tag: str,
     store: ImageStore,
     image: Image,
     manifest: Manifest,
-    registry: Registry | Folder,
-    repository: str,
-    tag: str,
     options: PushOptions,
-    reporter: Reporter,
-    session: Session,
 ) -> str:
     """Send an image's blobs and manifest; without a tag, the manifest is stored by its digest."""
-    with store.hold(), Refetch(store, image, session) as refetch:
-        plan = _Plan(store, image, manifest, registry, repository, options, reporter, refetch)
-        reporter.say("Getting image source signatures")
+    with store.hold(), Refetch(store, image, place.session) as refetch:
+        plan = _Plan(place, store, image, manifest, options, refetch)
+        place.reporter.say("Getting image source signatures")
         try:
             descriptors = plan.send_layers()
         finally:
-            reporter.stop()
+            place.reporter.stop()
         config = image.config_bytes()
-        _send_bytes(registry, repository, manifest.config.digest, config, "config", reporter)
+        place.send_config(manifest.config.digest, config)
         data, media_type = plan.manifest(descriptors, config)
-        reporter.say("Writing manifest to image destination")
-        return registry.push_manifest(repository, tag or sha256(data), data, media_type)
-
-
-def send_blob(
-    registry: Registry | Folder,
-    repository: str,
-    digest: str,
-    fd: int,
-    size: int,
-    kind: str,
-    reporter: Reporter,
-) -> None:
-    """Send the blob in an open file unless the registry has it; closes the file."""
-    progress = reporter.blob(kind, digest, size)
-    with open(fd, "rb", buffering=0) as source:
-        if registry.has_blob(repository, digest):
-            progress.done("skipped: already exists")
-            return
-        registry.upload_blob(repository, digest, source, size, progress.advance)
-    progress.done()
-
-
-def _send_bytes(
-    registry: Registry | Folder,
-    repository: str,
-    digest: str,
-    data: bytes,
-    kind: str,
-    reporter: Reporter,
-) -> None:
-    import io
-
-    progress = reporter.blob(kind, digest, len(data))
-    if registry.has_blob(repository, digest):
-        progress.done("skipped: already exists")
-        return
-    registry.upload_blob(repository, digest, io.BytesIO(data), len(data))
-    progress.done()
+        place.reporter.say("Writing manifest to image destination")
+        return place.put_manifest(tag or sha256(data), data, media_type)
 
 
 class _Plan:
@@ -281,29 +297,25 @@ class _Plan:
 
     def __init__(
         self,
+        place: Destination,
         store: ImageStore,
         image: Image,
         manifest: Manifest,
-        registry: Registry | Folder,
-        repository: str,
         options: PushOptions,
-        reporter: Reporter,
         refetch: Refetch,
     ) -> None:
+        self._place = place
         self._store = store
         self._refetch = refetch
         self._original = manifest
-        self._registry = registry
-        self._repository = repository
         self._options = options
-        self._reporter = reporter
         self._layers = [
             LayerSource(store, descriptor, chain, diff_id)
             for descriptor, chain, diff_id in zip(
                 manifest.layers, image.layers, image.diff_ids, strict=True
             )
         ]
-        self._sources = _mount_sources(store, registry.host, repository)
+        self._sources = _mount_sources(store, place.registry.host, place.repository)
         self._helper: Helper | None = None
         self._once: dict[str, threading.Lock] = {
             layer.diff_id: threading.Lock() for layer in self._layers
@@ -352,7 +364,7 @@ class _Plan:
                 return _descriptor(original.digest, original.size, original.packing)
             fd = self._open_exact(layer) if layer.exact else self._refetch.open(original)
             if fd is not None:
-                self._upload(original.digest, fd, original.size)
+                self._place.upload(original.digest, fd, original.size)
                 return _descriptor(original.digest, original.size, original.packing)
             packing = original.packing or "gzip"
         assert self._helper is not None
@@ -360,7 +372,7 @@ class _Plan:
         if self._is_there(packed.digest, packed.size):
             os.close(packed.fd)
         else:
-            self._upload(packed.digest, packed.fd, packed.size)
+            self._place.upload(packed.digest, packed.fd, packed.size)
         return _descriptor(packed.digest, packed.size, packing)
 
     def _open_exact(self, layer: LayerSource) -> int:
@@ -370,20 +382,14 @@ class _Plan:
         return layer.open_exact(self._helper)
 
     def _is_there(self, digest: str, size: int) -> bool:
-        if self._registry.has_blob(self._repository, digest):
-            self._reporter.blob("blob", digest, size).done("skipped: already exists")
+        if self._place.skip(digest, size):
             return True
         for source in self._sources.get(digest, ())[:_MOUNT_SOURCES]:
-            if self._registry.mount_blob(self._repository, digest, source):
-                self._reporter.blob("blob", digest, size).done(f"skipped: mounted from {source}")
+            if self._place.mount(digest, source):
+                said = f"skipped: mounted from {source}"
+                self._place.reporter.blob("blob", digest, size).done(said)
                 return True
         return False
-
-    def _upload(self, digest: str, fd: int, size: int) -> None:
-        progress = self._reporter.blob("blob", digest, size)
-        with open(fd, "rb", buffering=0) as source:
-            self._registry.upload_blob(self._repository, digest, source, size, progress.advance)
-        progress.done()
 
     def manifest(self, layers: list[dict[str, Any]], config: bytes) -> tuple[bytes, str]:
         """Return the original manifest where nothing had to change, else a new one."""
