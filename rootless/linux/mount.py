@@ -142,7 +142,8 @@ def fs_log(fs: int) -> str:
     lines = []
     try:
         while True:
-            lines.append(os.read(fs, 4096).decode("utf-8", "replace").strip())
+            line = os.read(fs, 4096).decode("utf-8", "replace").strip()
+            lines.append(line[2:] if line[1:2] == " " else line)  # without its level: e, w or i
     except OSError:
         return "; ".join(lines)
 

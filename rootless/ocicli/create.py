@@ -71,6 +71,8 @@ class Creation:
         # config.md wants a process only where `start` is called, which then is what fails.
         if not (process or {}).get("args") and (process is not None or not self.can_wait):
             raise RootlessError("process.args: is missing")
+        if process and not process["args"][0]:
+            raise RootlessError("process.args[0]: is empty")
         if self.given.text("console-socket") and not self.terminal:
             raise Usage("--console-socket is for a container with process.terminal")
 
@@ -250,6 +252,17 @@ def listen_fds() -> int:
     return int(text) if text.isascii() and text.isdigit() else 0
 
 
+def _of_field(resources: dict[str, Any], reason: str, hint: str) -> RootlessError:
+    """An error about limits for who has written a document and no command line, in the words that runc has for it."""
+    name = next(key for key, value in resources.items() if value and key != "devices")
+    word = {"blockIO": "io", "hugepageLimits": "hugetlb"}.get(name, name)
+    return RootlessError(
+        f"linux.resources.{name}: cannot set {word} limit: "
+        f"container could not join or create cgroup: {reason}",
+        hint=hint,
+    )
+
+
 def plan_cgroup(settings: Given, identity: str, spec: dict[str, Any]) -> cgroup_plan.Plan:
     """Where the container's cgroup will be, as config.json and the global options want it."""
     from rootless.runtime import cgroup_plan
@@ -263,13 +276,17 @@ def plan_cgroup(settings: Given, identity: str, spec: dict[str, Any]) -> cgroup_
     manager = settings.text("cgroup-manager")
     if settings.switch("systemd-cgroup"):
         manager = "systemd"
-    plan = cgroup_plan.plan(
-        identity,
-        resources,
-        mode="disabled" if manager == "disabled" else "no-monitor",
-        manager="" if manager == "disabled" else manager,
-        cgroups_path=linux.get("cgroupsPath") or "",
-    )
+    try:
+        plan = cgroup_plan.plan(
+            identity,
+            resources,
+            mode="disabled" if manager == "disabled" else "no-monitor",
+            manager="" if manager == "disabled" else manager,
+            cgroups_path=linux.get("cgroupsPath") or "",
+        )
+    except RootlessError as error:
+        reason = cgroup_plan.detect().reason
+        raise _of_field(resources, reason, error.hint) if reason else error from None
     if plan.reason and manager != "disabled":
         if settings.text("rootless") == "false":
             raise RootlessError(f"--rootless=false: there can be no cgroup: {plan.reason}")

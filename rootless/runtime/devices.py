@@ -77,13 +77,27 @@ class Devices:
             kind = "b" if entry.get("type") == "b" else "c"
             self.nodes.append((path, open_node(path, kind, entry["major"], entry["minor"])))
 
-    def attach(self, root: int) -> None:
-        """Put the nodes and links in place; /dev is mounted by now, so that no link of an image can stand in it."""
-        dev = open_target(root, "/dev", directory=True)
+    def attach(self, root: int, *, mounted: bool) -> None:
+        """Put the nodes and links in place, upon files of the root's own where nothing is `mounted` at /dev.
+
+        Then those of the specification's list that are not there and cannot be made, since the root lies on a read-only
+        file system, are left out.
+        """
+        try:
+            dev = open_target(root, "/dev", directory=True)
+        except OSError as error:
+            if mounted or error.errno != errno.EROFS:
+                raise
+            return
         for path, fd in self.nodes:
             target = _make_target(dev, path)
             if target < 0:
-                target = open_target(root, path, directory=False)
+                try:
+                    target = open_target(root, path, directory=False)
+                except OSError as error:
+                    if mounted or error.errno != errno.EROFS or path[5:] not in DEFAULT:
+                        raise
+                    continue
             m.move_mount(fd, target)
             os.close(target)
             if (

@@ -436,7 +436,11 @@ class Init:
                         "options": ["rbind", "ro", "nosuid", "nodev", "noexec"],
                     }
                 )
-            # cgroup v1: its hierarchies are the host's; the container sees an empty folder (security case 23).
+            if "cgroup" not in self.plan.own_namespaces and os.path.isdir("/sys/fs/cgroup"):
+                # cgroup v1 in the host's namespace, as runc and crun show it; read-only (security case 23).
+                options = ["rbind", "ro", "rro", "nosuid", "nodev", "noexec"]
+                return mounts.open_source({**entry, "source": "/sys/fs/cgroup", "options": options})
+            # In one of its own, which a user cannot mount: the container sees an empty folder.
             return m.new_filesystem(
                 "tmpfs",
                 [("mode", "755")],
@@ -463,8 +467,8 @@ class Init:
             os.path.normpath(entry["destination"]) == "/dev" and is_bind(entry)
             for entry in self.spec.get("mounts") or []
         )
-        if has_dev and not bound:
-            self.devices.attach(self.root)
+        if not bound:
+            self.devices.attach(self.root, mounted=has_dev)
         if self.process.get("terminal"):
             self.open_terminal()
 

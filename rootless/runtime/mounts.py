@@ -355,6 +355,10 @@ def open_target(
                 )
             )
         except FileExistsError:
+            try:  # made meanwhile by another container of the same root
+                return fs.open_in_root(root, clean, fs.O_PATH | (0 if follow else os.O_NOFOLLOW))
+            except FileNotFoundError:
+                pass
             following = dangling(parent, name, os.path.dirname(clean), links)
             return open_target(root, following, directory=False, links=links + 1)
         return fs.open_in_root(root, clean, fs.O_PATH | os.O_NOFOLLOW)

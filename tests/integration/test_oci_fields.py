@@ -388,10 +388,11 @@ def test_what_is_said_of_the_process(oci: Runtime) -> None:
         (lambda spec: spec.update(ociVersion="2.0.0"), "ociVersion"),
         (lambda spec: spec.update(root={"path": "nonesuch"}), "root.path"),
         (process(args=[]), "process.args"),
+        (process(args=[""]), "process.args[0]"),
         (process(cwd="relative"), "process.cwd"),
         (
             linux(resources={"memory": {"limit": 1 << 20}}, cgroupsPath="/nonesuch"),
-            "the memory limit",
+            "linux.resources.memory: cannot set memory limit: ",
         ),
     ],
 )
@@ -447,6 +448,53 @@ def test_personality(oci: Runtime) -> None:
     machine = os.uname().machine
     wanted = {"x86_64": "i686", "aarch64": "armv8l"}.get(machine, machine)
     assert oci("exec", name, "busybox", "uname", "-m").out.strip() == wanted
+
+
+def without_dev(spec: dict[str, Any]) -> None:
+    spec["mounts"] = [one for one in spec["mounts"] if not one["destination"].startswith("/dev")]
+
+
+def test_devices_where_nothing_is_mounted_at_dev(oci: Runtime) -> None:
+    """config-linux.md, "Default Devices": they are supplied whatever the document mounts, upon the root's own files."""
+    names = "null zero full random urandom tty"
+    script = f"for one in {names}; do test -c /dev/$one || echo $one; done; readlink /dev/ptmx; readlink /dev/fd"
+    bundle = oci.bundle("sh", "-c", script, change=without_dev, own=True)
+    result = oci("run", "--bundle", str(bundle), "one")
+    assert (result.code, result.lines) == (0, ["pts/ptmx", "/proc/self/fd"])
+    assert all((bundle / "rootfs/dev" / name).read_bytes() == b"" for name in names.split())
+
+
+def test_many_containers_make_the_same_file_at_once(oci: Runtime) -> None:
+    def change(spec: dict[str, Any]) -> None:
+        without_dev(spec)
+        for number in range(20):
+            spec["mounts"].append({"destination": f"/tmp/new/file{number}", "type": "bind", "source": "/etc/hostname", "options": ["bind"]})  # fmt: skip
+
+    bundle = str(oci.bundle("sh", "-c", "[ -s /tmp/new/file19 ]", change=change, own=True))
+    runs = [
+        oci.popen("run", "--bundle", bundle, f"at-once-{number}", stderr=-1) for number in range(6)
+    ]
+    assert [(one.wait(60), one.communicate()[1]) for one in runs] == [(0, b"")] * 6
+
+
+@pytest.mark.needs("no-cgroup2")
+def test_the_hosts_cgroups_of_version_1_can_be_looked_at(oci: Runtime) -> None:
+    """Without a namespace of them, as runc and crun show them; in one of its own a user cannot mount any."""
+    entry = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"}
+
+    def change(spec: dict[str, Any]) -> None:
+        spec["mounts"].append(entry)
+
+    script = "ls /sys/fs/cgroup; for one in /sys/fs/cgroup /sys/fs/cgroup/*; do ! mkdir $one/evil 2>/dev/null || echo made; done"  # fmt: skip
+    result = oci.go("sh", "-c", script, change=change)
+    assert (result.code, result.lines) == (0, sorted(os.listdir("/sys/fs/cgroup"))), result
+
+    def alone(spec: dict[str, Any]) -> None:
+        change(spec)
+        spec["linux"]["namespaces"].append({"type": "cgroup"})
+
+    result = oci.go("ls", "/sys/fs/cgroup", change=alone)
+    assert (result.code, result.lines) == (0, [])
 
 
 def test_devices_that_every_container_has_are_its_own(oci: Runtime) -> None:
