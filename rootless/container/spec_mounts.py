@@ -50,86 +50,106 @@ def make_mounts(
 ) -> list[OciMount]:
     """All mounts of a container, in the order in which they are made: a parent before what lies in it."""
     found: dict[str, OciMount] = {}
-
-    def add(place: str, kind: str, source: str, *words: str) -> None:
-        found[place] = {
-            "destination": place,
-            "type": kind,
-            "source": source,
-            "options": list(words),
-        }
-
-    read_write = "rw" if options.privileged else "ro"
-    if "pid" in new or options.pid != "host":
-        add("/proc", "proc", "proc", "nosuid", "noexec", "nodev", *options.proc_options)
-    else:
-        # The host's pid namespace is not ours: a new proc of it cannot be mounted.
-        add("/proc", "bind", "/proc", "rbind", "rw", "rprivate", "nosuid", "noexec", "nodev")
-    add("/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k")
-    own_sys = owns_network(host, new)
-    cgroup_rw = (
-        "rw"
-        if (options.privileged or systemd or _is_unmasked("/sys/fs/cgroup", options.unmask))
-        and "cgroup" in new
-        and host.cgroup_version == 2
-        else "ro"
-    )
-    if own_sys:
-        private = ("rprivate",) if options.privileged else ()
-        add("/sys", "sysfs", "sysfs", *private, "nosuid", "noexec", "nodev", read_write)
-    else:
-        add("/sys", "bind", "/sys", "rprivate", "nosuid", "noexec", "nodev", read_write, "rbind")
-    gid5 = any(inside <= 5 < inside + size for inside, _, size in host.gids)
-    terminal = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
-    add("/dev/pts", "devpts", "devpts", *terminal, *(["gid=5"] if gid5 else []))
-    if options.ipc == "host" and not host.has_mqueue:
-        pass
-    elif options.ipc == "host":
-        add("/dev/mqueue", "bind", "/dev/mqueue", "bind", "nosuid", "noexec", "nodev")
-    else:
-        add("/dev/mqueue", "mqueue", "mqueue", "nosuid", "noexec", "nodev")
-    _add_shm(found, options, host)
-    if options.cgroups != "disabled" or "cgroup" in new:
-        add(
-            "/sys/fs/cgroup",
-            "cgroup",
-            "cgroup",
-            *("rprivate", "nosuid", "noexec", "nodev", "relatime"),
-            cgroup_rw,
-        )
+    _add_kernels(found, options, host, new, systemd=systemd)
     for entry in host.image_mounts:
         found[entry["destination"]] = dict(entry)
-    guard = ("ro", "nosuid", "noexec", "nodev") if options.read_only else ()
-    for place, source in host.files.items():
-        add(place, "bind", source, "bind", "rprivate", *guard)
-        if place.startswith("/etc/"):
-            for root in options.chrootdirs:
-                add(root.rstrip("/") + place, "bind", source, "bind", "rprivate", *guard)
-    if options.tz:
-        source = host.localtime if options.tz == "local" else f"/usr/share/zoneinfo/{options.tz}"
-        add("/etc/localtime", "bind", source, "bind", "ro", "rprivate")
-    if options.init and host.init_path:
-        add(INIT_PATH, "bind", host.init_path, "bind", "ro", "private")
-    if options.read_only and options.read_only_tmpfs:
-        for place in ("/run", "/tmp", "/var/tmp"):
-            add(place, "tmpfs", "tmpfs", "rw", "rprivate", "nosuid", "nodev", "tmpcopyup")
-    if systemd:
-        size = [f"size={options.shm_size_systemd}"] if options.shm_size_systemd is not None else []
-        for place in ("/run", "/run/lock", "/tmp", "/var/log/journal"):
-            words = size if place.startswith("/run") else []
-            add(place, "tmpfs", "tmpfs", "rw", "rprivate", "nosuid", "nodev", "tmpcopyup", *words)
-    for device in options.devices:
-        add(device["path"], "bind", device["source"], "slave", "nosuid", "noexec", "rw", "rbind")
-    if options.privileged:
-        for path in host.devices:
-            if path not in found:
-                add(path, "bind", path, "slave", "nosuid", "noexec", "rw", "rbind")
+    _add_files(found, options, host)
+    _add_writable(found, options, systemd=systemd)
+    _add_devices(found, options, host)
     overlays = 0
     for mount in host.mounts:
         entry, overlays = _user_mount(mount, host, overlays)
         found[entry["destination"]] = entry
     # A mount must not hide one that was made before it below.
     return sorted(found.values(), key=lambda entry: _depth(entry["destination"]))
+
+
+def _add(found: dict[str, OciMount], place: str, kind: str, source: str, *words: str) -> None:
+    found[place] = {
+        "destination": place,
+        "type": kind,
+        "source": source,
+        "options": list(words),
+    }
+
+
+def _add_kernels(
+    found: dict[str, OciMount],
+    options: CreateOptions,
+    host: HostFacts,
+    new: set[str],
+    *,
+    systemd: bool,
+) -> None:
+    """The file systems by which the kernel shows itself, and memory."""
+    read_write = "rw" if options.privileged else "ro"
+    if "pid" in new or options.pid != "host":
+        _add(found, "/proc", "proc", "proc", "nosuid", "noexec", "nodev", *options.proc_options)
+    else:
+        # The host's pid namespace is not ours: a new proc of it cannot be mounted.
+        words = ("rbind", "rw", "rprivate", "nosuid", "noexec", "nodev")
+        _add(found, "/proc", "bind", "/proc", *words)
+    _add(found, "/dev", "tmpfs", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k")
+    safe = ("nosuid", "noexec", "nodev")
+    if owns_network(host, new):
+        private = ("rprivate",) if options.privileged else ()
+        _add(found, "/sys", "sysfs", "sysfs", *private, *safe, read_write)
+    else:
+        _add(found, "/sys", "bind", "/sys", "rprivate", *safe, read_write, "rbind")
+    gid5 = any(inside <= 5 < inside + size for inside, _, size in host.gids)
+    terminal = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"]
+    _add(found, "/dev/pts", "devpts", "devpts", *terminal, *(["gid=5"] if gid5 else []))
+    if options.ipc != "host":
+        _add(found, "/dev/mqueue", "mqueue", "mqueue", *safe)
+    elif host.has_mqueue:
+        _add(found, "/dev/mqueue", "bind", "/dev/mqueue", "bind", *safe)
+    _add_shm(found, options, host)
+    if options.cgroups != "disabled" or "cgroup" in new:
+        writable = (
+            (options.privileged or systemd or _is_unmasked("/sys/fs/cgroup", options.unmask))
+            and "cgroup" in new
+            and host.cgroup_version == 2
+        )
+        words = ("rprivate", *safe, "relatime", "rw" if writable else "ro")
+        _add(found, "/sys/fs/cgroup", "cgroup", "cgroup", *words)
+
+
+def _add_files(found: dict[str, OciMount], options: CreateOptions, host: HostFacts) -> None:
+    """Files that the engine has made for this container, or takes from the host."""
+    guard = ("ro", "nosuid", "noexec", "nodev") if options.read_only else ()
+    for place, source in host.files.items():
+        _add(found, place, "bind", source, "bind", "rprivate", *guard)
+        if place.startswith("/etc/"):
+            for root in options.chrootdirs:
+                _add(found, root.rstrip("/") + place, "bind", source, "bind", "rprivate", *guard)
+    if options.tz:
+        source = host.localtime if options.tz == "local" else f"/usr/share/zoneinfo/{options.tz}"
+        _add(found, "/etc/localtime", "bind", source, "bind", "ro", "rprivate")
+    if options.init and host.init_path:
+        _add(found, INIT_PATH, "bind", host.init_path, "bind", "ro", "private")
+
+
+def _add_writable(found: dict[str, OciMount], options: CreateOptions, *, systemd: bool) -> None:
+    """What stays writable under --read-only, and what systemd wants to be memory."""
+    words = ("rw", "rprivate", "nosuid", "nodev", "tmpcopyup")
+    if options.read_only and options.read_only_tmpfs:
+        for place in ("/run", "/tmp", "/var/tmp"):
+            _add(found, place, "tmpfs", "tmpfs", *words)
+    if systemd:
+        size = [f"size={options.shm_size_systemd}"] if options.shm_size_systemd is not None else []
+        for place in ("/run", "/run/lock", "/tmp", "/var/log/journal"):
+            more = size if place.startswith("/run") else []
+            _add(found, place, "tmpfs", "tmpfs", *words, *more)
+
+
+def _add_devices(found: dict[str, OciMount], options: CreateOptions, host: HostFacts) -> None:
+    words = ("slave", "nosuid", "noexec", "rw", "rbind")
+    for device in options.devices:
+        _add(found, device["path"], "bind", device["source"], *words)
+    if options.privileged:
+        for path in host.devices:
+            if path not in found:
+                _add(found, path, "bind", path, *words)
 
 
 def _depth(path: str) -> int:

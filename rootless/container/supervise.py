@@ -205,10 +205,7 @@ class Supervisor:
             self.first = self.monitor.add_client(self.link)
             if self.attached and self.options.rm:
                 self.monitor.reader = self.first
-            again = True
-            while again:
-                again = self._run_once()
-            code = self.code
+            code = self._run(again=True)
         except BaseException as error:
             self._failed_start(error)
         finally:
@@ -226,10 +223,7 @@ class Supervisor:
         """Do in a new interpreter what follows init's end, until the last one's."""
         code = 1
         try:
-            again = self._ended(status)
-            while again:
-                again = self._run_once()
-            code = self.code
+            code = self._run(again=self._ended(status))
         except BaseException as error:
             self._failed_start(error)
         finally:
@@ -237,6 +231,12 @@ class Supervisor:
 
     def _allow_start(self) -> None:
         self.may_start = True
+
+    def _run(self, *, again: bool) -> int:
+        """Run until there is no restart; the last run's exit status."""
+        while again:
+            again = self._run_once()
+        return self.code
 
     # one run
 

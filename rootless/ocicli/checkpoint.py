@@ -11,6 +11,7 @@ from rootless.errors import InvalidState, RootlessError
 from rootless.files import make_dirs, read_bytes
 from rootless.linux.idmap import find_trusted
 from rootless.ocicli import records
+from rootless.ocicli.spoken import output_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,18 +118,7 @@ def log_name(given: Given) -> str:
 
 def _call(program: str, words: list[str], given: Given) -> None:
     """Run criu; its last error where it fails."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    try:
-        pid = os.posix_spawn(
-            program, ["criu", *words], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, writer, 2)]
-        )
-    finally:
-        os.close(writer)
-    said = b""
-    while chunk := os.read(reader, 65536):
-        said += chunk
-    os.close(reader)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    said, code = output_of(program, ["criu", *words], 2)
     if not code:
         return
     log = os.path.join(given.text("work-path") or given.text("image-path") or "checkpoint", log_name(given))  # fmt: skip

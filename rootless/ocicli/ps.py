@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 from rootless import quickjson as json
 from rootless.errors import RootlessError, Usage
 from rootless.files import write_all
 from rootless.linux.idmap import find_trusted
 from rootless.ocicli import records
 from rootless.ocicli.members import members
+from rootless.ocicli.spoken import output_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,16 +38,7 @@ def _table(words: list[str], pids: list[int]) -> bytes:
     program = find_trusted("ps")
     if program is None:
         raise RootlessError("ps: the program is not there", hint="--format json needs none")
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    pid = os.posix_spawn(
-        program, ["ps", *words], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, writer, 1)]
-    )
-    os.close(writer)
-    said = b""
-    while chunk := os.read(reader, 65536):
-        said += chunk
-    os.close(reader)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    said, code = output_of(program, ["ps", *words], 1)
     if code:
         raise RootlessError(f"ps {' '.join(words)}: exit status {code}")
     lines = said.splitlines(keepends=True)
