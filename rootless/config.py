@@ -100,6 +100,7 @@ SETTINGS: Values = {
         "dns_bind_port": 0,
         "network_config_dir": "",
         "pasta_options": [],
+        "resolver": "",
         "rootless_port_forwarder": "",
     },
     "engine": {
@@ -173,6 +174,7 @@ _CHOICES = {
     "image_volume_mode": ("anonymous", "bind", "tmpfs", "ignore"),
     "log_driver": ("k8s-file", "json-file", "journald", "none", "passthrough", "passthrough-tty"),
     "pod_exit_policy": ("continue", "stop"),
+    "resolver": ("", "rootless", "aardvark-dns"),
     "pull_policy": ("always", "missing", "newer", "never"),
     "rootless_port_forwarder": ("", "rootlessport", "pasta"),
 }

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from rootless.container.engine import Engine
     from rootless.container.status import Status
-    from rootless.paths import Paths
 
 
 def _joined(engine: Engine, record: dict[str, Any]) -> dict[str, Any]:
@@ -33,6 +32,8 @@ def _joined(engine: Engine, record: dict[str, Any]) -> dict[str, Any]:
             f'"{mode}" is not supported: invalid network mode',
             hint="only a container made with --network bridge or a network's name can change networks",
         )
+    if not options.get("network") and not options.get("networks"):
+        options = {**options, "networks": {"default": {}}}  # by the settings, not by its own
     return netrecords.of_container(engine.config, {**options, "network": mode})
 
 
@@ -82,9 +83,9 @@ def reload(engine: Engine, status: Status) -> None:
     _change(engine, status, {"op": "reload", "endpoint": status.id})
 
 
-def redefine(paths: Paths, network: dict[str, Any]) -> None:
+def redefine(engine: Engine, network: dict[str, Any]) -> None:
     """Tell the router, where there is one, of a changed definition."""
-    line = Line(paths)
+    line = Line(engine.paths, engine.config)
     try:
         if line.open(make=False):
             line.ask({"op": "network", "network": network})
@@ -93,7 +94,7 @@ def redefine(paths: Paths, network: dict[str, Any]) -> None:
 
 
 def _change(engine: Engine, status: Status, request: dict[str, Any]) -> None:
-    line = Line(engine.paths)
+    line = Line(engine.paths, engine.config)
     netns = os.open(f"/proc/{status.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         if not line.open(make=False):

@@ -20,6 +20,7 @@ import sys
 
 from rootless import quickjson as json
 from rootless.errors import SetupError
+from rootless.interpreter import command
 from rootless.linux import signal
 from rootless.linux import sockets as socket
 from rootless.linux.fs import close_range
@@ -30,6 +31,8 @@ from rootless.runtime.idmap import default_idmap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rootless.paths import Paths
 
 
@@ -51,14 +54,19 @@ def router_idmap() -> IdMap:
     return IdMap(below(wanted.uids, uid), below(wanted.gids, gid))
 
 
-def fork(paths: Paths, listener: socket.socket, nft: str, userns: int, netns: int) -> None:
-    """Start the router as nobody's child; returns when it serves, raises what kept it from it."""
+def fork(
+    paths: Paths, listener: socket.socket, programs: Sequence[str], userns: int, netns: int
+) -> None:
+    """Start the router as nobody's child; returns when it serves, raises what kept it from it.
+
+    :param programs: what netserve.py takes after the folder
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
     pid = os.fork()
     if not pid:
         try:
             ours.close()
-            _become_router(paths, listener, nft, userns, netns, theirs)
+            _become_router(paths, listener, programs, userns, netns, theirs)
         except BaseException as error:
             _tell(theirs.fileno(), error)
         finally:
@@ -83,15 +91,20 @@ def fork(paths: Paths, listener: socket.socket, nft: str, userns: int, netns: in
     raise SetupError(f"cannot start the networks' router: {failure['text']}", stage="network")
 
 
-# As bin/rootless does it: no PYTHON* variable, user folder or current folder reaches in, and nothing is read in vain.
-_PROGRAM = (
-    "import sys; sys.path.append(sys.argv.pop(1)); from rootless.netserve import main; main()"
-)
-_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+_ENVIRONMENT = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG": "C.UTF-8",
+    "ROOTLESS_SETTLE_S": os.environ.get("ROOTLESS_SETTLE_S", "60"),
+}
 
 
 def _become_router(
-    paths: Paths, listener: socket.socket, nft: str, userns: int, netns: int, channel: socket.socket
+    paths: Paths,
+    listener: socket.socket,
+    programs: Sequence[str],
+    userns: int,
+    netns: int,
+    channel: socket.socket,
 ) -> None:
     os.setsid()
     if userns >= 0:
@@ -128,11 +141,9 @@ def _become_router(
         os.dup2(fd, place)
     close_range(len(wanted), flags=4)  # CLOSE_RANGE_CLOEXEC
     os.chdir("/")
-    packages = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    prefix = ["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else []
-    program = [sys.executable, "-I", "-S", *prefix, "-c", _PROGRAM]
+    arguments = [*command("rootless.netserve"), paths.run_networks, *programs]
     try:
-        os.execve(program[0], [*program, packages, paths.run_networks, nft], _ENVIRONMENT)
+        os.execve(sys.executable, arguments, _ENVIRONMENT)
     except OSError as error:
         _tell(len(wanted) - 1, error)
         os._exit(1)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from rootless.config import Config
     from rootless.paths import Paths
+    from slirp.pasta import Pasta
     from slirp.process import Pending
 
     Document = dict[str, Any]
@@ -36,10 +37,11 @@ _TRIES = 5
 class Line:
     """A connection to the router, with the namespaces it serves."""
 
-    __slots__ = ("paths", "socket", "userns", "netns", "router")
+    __slots__ = ("paths", "config", "socket", "userns", "netns", "router")
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, config: Config | None) -> None:
         self.paths = paths
+        self.config = config
         self.socket: socket.socket | None = None
         self.userns = -1
         self.netns = -1
@@ -164,7 +166,7 @@ class Line:
         from rootless import netrouter
         from slirp import firewall
 
-        nft = firewall.find()
+        programs = [firewall.find(), *self._resolver()]
         folder = os.open(self.paths.run_networks, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             try:
@@ -179,17 +181,50 @@ class Line:
         finally:
             os.close(folder)
         try:
-            netrouter.fork(self.paths, listener, nft, self.userns, self.netns)
+            netrouter.fork(self.paths, listener, programs, self.userns, self.netns)
         finally:
             listener.close()
         return self._connect()
+
+    def _resolver(self) -> tuple[str, str]:
+        """aardvark-dns, or nothing where ours answers for names; and whether it is to be preferred (slirp/dns.py)."""
+        from slirp import aardvark
+
+        wanted = self.config.text("network", "resolver") if self.config else ""
+        found = None if wanted == "rootless" else aardvark.find(self._dirs())
+        if found is None and wanted == "aardvark-dns":
+            raise RootlessError(
+                "networks: aardvark-dns, which containers.conf asks for, is not installed",
+                hint='install the package aardvark-dns, or set resolver = "rootless"',
+            )
+        if found is None:
+            return "", ""
+        is_preferred = wanted or aardvark.is_current(found, self.paths.cache)
+        return found, "preferred" if is_preferred else ""
+
+    def _dirs(self) -> list[str]:
+        return self.config.texts("engine", "helper_binaries_dir") if self.config else []
+
+
+def outside_pasta(paths: Paths, config: Config | None) -> Pasta | None:
+    """The pasta that is the networks' way out; None where slirp4netns is, as it is asked for or the only one."""
+    from slirp import pasta, slirp4netns
+
+    dirs = config.texts("engine", "helper_binaries_dir") if config else []
+    if (
+        config is not None
+        and config.text("network", "default_rootless_network_cmd") == "slirp4netns"
+        and slirp4netns.find(dirs) is not None
+    ):
+        return None
+    return pasta.find(dirs, paths.cache)
 
 
 class Session(Line):
     """A container on user-defined networks, from before its namespaces exist until its end."""
 
     __slots__ = (
-        "config", "identity", "names", "wishes", "servers", "state", "_driver", "_outside", "_attached", "_failure",
+        "identity", "names", "wishes", "servers", "state", "_driver", "_outside", "_attached", "_failure",
         "_given",
     )  # fmt: skip
 
@@ -202,8 +237,7 @@ class Session(Line):
         wishes: list[Document],
         servers: list[str],
     ) -> None:
-        super().__init__(paths)
-        self.config = config
+        super().__init__(paths, config)
         self.identity = identity
         self.names = names
         self.wishes = wishes
@@ -255,9 +289,6 @@ class Session(Line):
                 os.close(opened)
         self._attached = True
 
-    def _dirs(self) -> list[str]:
-        return self.config.texts("engine", "helper_binaries_dir") if self.config else []
-
     def _merge(self, reply: Document) -> None:
         """Keep what the router says of us now."""
         if "networks" in reply:
@@ -292,7 +323,7 @@ class Session(Line):
     def _start_outside(self) -> Pending:
         from slirp import pasta, slirp4netns
 
-        found = pasta.find(self._dirs(), self.paths.cache)
+        found = outside_pasta(self.paths, self.config)
         if found is not None:
             words = self.config.texts("network", "pasta_options") if self.config else []
             settings = pasta.settings(found, words)

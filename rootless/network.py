@@ -295,17 +295,15 @@ def _prepare_bridge(
             from rootless import log
 
             log.warn(
-                "names of containers are not resolved on networks: the Python package dnslib (Debian: "
-                "python3-dnslib) is missing"
+                "names of containers are not resolved on networks: neither the Python package dnslib (Debian: "
+                "python3-dnslib) nor aardvark-dns is installed"
             )
         link.search = [netrecords.DOMAIN]
     link.ipv6 = any(":" in address for address, _ in link.addresses)
     if not internal:
         from slirp import pasta
 
-        found = pasta.find(
-            config.texts("engine", "helper_binaries_dir") if config else [], _cache(link.paths)
-        )
+        found = netsession.outside_pasta(link.paths, config)
         if found is not None:
             settings = pasta.settings(
                 found, config.texts("network", "pasta_options") if config else []

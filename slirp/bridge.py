@@ -28,12 +28,15 @@ from rootless.errors import Conflict, RootlessError
 from rootless.linux import sockets as socket
 from slirp import dns, firewall
 from slirp.nameserver import NameServer
-from slirp.topology import Endpoint, Topology
+from slirp.topology import UPSTREAM, Endpoint, Topology
 from slirp.wiring import Wiring
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Protocol
+
+    from slirp.aardvark import Aardvark
 
     Document = dict[str, Any]
 
@@ -54,12 +57,20 @@ class Router:
 
     __slots__ = (
         "listener", "userns", "netns", "nft", "lock", "poll", "clients", "topology", "wiring", "names", "outside",
-        "rules", "resolver",
+        "rules", "resolver", "aardvark", "forwards",
     )  # fmt: skip
 
     def __init__(
-        self, listener: socket.socket, userns: int, netns: int, nft: str, lock: Lock
+        self,
+        listener: socket.socket,
+        userns: int,
+        netns: int,
+        nft: str,
+        lock: Lock,
+        aardvark: str = "",
+        folder: str = "",
     ) -> None:
+        """`aardvark`: the program that answers for members' names, with `folder` for its files; empty: we do."""
         self.listener = listener
         self.userns = userns
         self.netns = netns
@@ -70,22 +81,33 @@ class Router:
         self.clients: dict[int, socket.socket] = {}
         self.topology = Topology()
         self.wiring = Wiring(netns)
-        self.names = NameServer(self.poll, self.topology.names_for)
         self.outside = Outside()
         self.rules = ""
-        self.resolver = dns.is_available()
+        self.aardvark: Aardvark | None = None
+        self.forwards: dict[tuple[str, ...], str] = {}  # lists of servers → where we stand for them
+        if aardvark:
+            from slirp.aardvark import Aardvark
+
+            self.aardvark = Aardvark(aardvark, folder, self.poll)
+            self.names = NameServer(self.poll, self._names_behind, dns.forwarded)
+        else:
+            self.names = NameServer(self.poll, self.topology.names_for)
+        self.resolver = bool(aardvark) or dns.is_available()
 
     # --- loop ---
 
-    def serve(self) -> None:
-        self.wiring.prepare()
+    def serve(self, settle_s: float, rest: Callable[[], None]) -> None:
+        """Returns when nobody needs it; `rest` is called after each `settle_s` in which nothing has come up."""
         idle = False
         while True:
             waiting = self.names.timeout_s()
-            timeout = None if waiting is None else waiting * 1000
+            timeout = settle_s if waiting is None else waiting
             if idle:
-                timeout = 100 if timeout is None else min(timeout, 100)
-            for fd, _ in self.poll.poll(timeout):
+                timeout = min(timeout, 0.1)
+            events = self.poll.poll(timeout * 1000)
+            if not events and not idle and waiting is None:
+                rest()
+            for fd, _ in events:
                 try:
                     self._handle(fd)
                 except Exception:
@@ -108,6 +130,8 @@ class Router:
             self.names.handle(fd)
         elif fd == self.outside.pidfd:
             self._lost_outside()
+        elif self.aardvark is not None and fd == self.aardvark.pidfd:
+            self.aardvark.revive()
 
     def _accept(self) -> bool:
         try:
@@ -294,7 +318,7 @@ class Router:
         """A bridge goes with its last member, after the name server that listens on it."""
         unused = self.topology.unused()
         if unused:
-            self.names.listen(self._reachable())
+            self._follow_names()
         for network in unused:
             self.wiring.drop_bridge(network)
 
@@ -343,7 +367,40 @@ class Router:
         if script != self.rules:
             firewall.apply(self.nft, script)
             self.rules = script
-        self.names.listen(self._reachable())
+        self._follow_names()
+
+    def _follow_names(self) -> None:
+        gateways = self._reachable()
+        if self.aardvark is None:
+            self.names.listen(gateways)
+            return
+        from slirp.aardvark import documents
+
+        files = documents(self.topology, gateways, self._forward)
+        self.names.listen(
+            {self._forward(one) for one in self.topology.endpoints.values() if one.attached}
+        )
+        self.aardvark.follow(files)
+
+    def _forward(self, endpoint: Endpoint) -> str:
+        """The address at which we ask the servers of an endpoint."""
+        servers = self.topology.asked_for(endpoint)
+        high, low = divmod(len(self.forwards), 250)
+        return self.forwards.setdefault(servers, f"127.114.{110 + high}.{1 + low}")
+
+    def _names_behind(self, _: str, address: str) -> list[dns.Names]:
+        upstream = self.topology.upstream
+        return [
+            dns.Names(
+                [
+                    one
+                    for server in servers
+                    for one in (upstream if server == UPSTREAM else [server])
+                ]
+            )
+            for servers, place in self.forwards.items()
+            if place == address
+        ]
 
     def _reachable(self) -> list[str]:
         """The gateways of the bridges that exist: a reserved network has none before its first guest."""

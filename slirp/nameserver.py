@@ -20,11 +20,17 @@ PORT = 53
 class NameServer:
     """Part of a loop: registers its descriptors with `poll`, and `handle`s those that it owns."""
 
-    __slots__ = ("_poll", "_names_for", "_sockets", "_upstream")
+    __slots__ = ("_poll", "_names_for", "_answer_of", "_sockets", "_upstream")
 
-    def __init__(self, poll: select.poll, names_for: Callable[[str, str], list[dns.Names]]) -> None:
+    def __init__(
+        self,
+        poll: select.poll,
+        names_for: Callable[[str, str], list[dns.Names]],
+        answer_of: Callable[[bytes, list[dns.Names]], bytes | None] = dns.answer,
+    ) -> None:
         self._poll = poll
-        self._names_for = names_for  # (who asks, at which gateway) → all that he may ask
+        self._names_for = names_for  # (who asks, at which address) → all that he may ask
+        self._answer_of = answer_of
         self._sockets: dict[int, tuple[socket.socket, str]] = {}
         self._upstream = dns.Upstream()
 
@@ -53,6 +59,22 @@ class NameServer:
     def offline(self, is_offline: bool) -> None:
         """Whether the host had a way out when ours was made."""
         self._upstream.is_offline = is_offline
+
+    def sockets(self) -> list[int]:
+        return list(self._sockets)
+
+    def freeze(self) -> Any:
+        """What `thaw` needs in another interpreter of this process, where the sockets have the same numbers."""
+        places = [(fd, gateway) for fd, (_, gateway) in self._sockets.items()]
+        return places, self._upstream.is_offline
+
+    def thaw(self, kept: Any) -> None:
+        places, self._upstream.is_offline = kept
+        for fd, gateway in places:
+            one = socket.socket(fileno=fd)
+            one.setblocking(False)
+            self._sockets[fd] = (one, gateway)
+            self._poll.register(fd, select.POLLIN)
 
     def _unregister(self, fd: int) -> None:
         try:
@@ -101,7 +123,7 @@ class NameServer:
 
             networks = self._names_for(peer[0], gateway)
             try:
-                data = dns.answer(question, networks)
+                data = self._answer_of(question, networks)
             except ValueError:
                 continue
             if data is not None:
@@ -129,35 +151,34 @@ class NameServer:
             try:
                 if os.fork() == 0:
                     client.settimeout(5)
-                    _serve_stream(client, self._names_for(peer[0], gateway))
+                    self._serve_stream(client, self._names_for(peer[0], gateway))
             except (OSError, ValueError):
                 pass
             finally:
                 os._exit(0)
 
-
-def _serve_stream(client: socket.socket, networks: list[dns.Names]) -> None:
-    for _ in range(8):
-        question = _read_framed(client)
-        if not question:
-            return
-        data = dns.answer(question, networks)
-        if data is None:
-            data = dns.failure(question)
-            for server in [server for network in networks for server in network.upstream]:
-                try:
-                    family = socket.AF_INET6 if ":" in server else socket.AF_INET
-                    with socket.socket(
-                        family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC
-                    ) as upstream:
-                        upstream.settimeout(3)
-                        upstream.connect((server, PORT))
-                        upstream.sendall(struct.pack("!H", len(question)) + question)
-                        data = _read_framed(upstream) or data
-                    break
-                except OSError:
-                    continue
-        client.sendall(struct.pack("!H", len(data)) + data)
+    def _serve_stream(self, client: socket.socket, networks: list[dns.Names]) -> None:
+        for _ in range(8):
+            question = _read_framed(client)
+            if not question:
+                return
+            data = self._answer_of(question, networks)
+            if data is None:
+                data = dns.failure(question)
+                for server in [server for network in networks for server in network.upstream]:
+                    try:
+                        family = socket.AF_INET6 if ":" in server else socket.AF_INET
+                        with socket.socket(
+                            family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC
+                        ) as upstream:
+                            upstream.settimeout(3)
+                            upstream.connect((server, PORT))
+                            upstream.sendall(struct.pack("!H", len(question)) + question)
+                            data = _read_framed(upstream) or data
+                        break
+                    except OSError:
+                        continue
+            client.sendall(struct.pack("!H", len(data)) + data)
 
 
 def _read_framed(end: socket.socket) -> bytes:

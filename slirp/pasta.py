@@ -6,12 +6,10 @@ between versions are features found in `pasta --help`, once per binary, kept in 
 
 from __future__ import annotations
 
-import os
-
 from rootless.errors import RootlessError, Usage
 from slirp.host import uplink4, uplink6
 from slirp.ports import refuse_sctp
-from slirp.process import Pending, find_program
+from slirp.process import Pending, find_program, once, said_by
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,11 +23,11 @@ MAP_GUEST = "169.254.1.2"
 
 _MISSING_HINT = "install the package passt, or slirp4netns and use --network slirp4netns"
 _PROBED = (
-    b"--map-guest-addr",
-    b"--map-host-loopback",
-    b"--no-map-gw",
-    b"--dns-forward",
-    b"--freebind",
+    "--map-guest-addr",
+    "--map-host-loopback",
+    "--no-map-gw",
+    "--dns-forward",
+    "--freebind",
 )
 # Options that would take the process or its namespaces out of our hands.
 _OURS = {
@@ -62,56 +60,14 @@ def find(dirs: Sequence[str] = (), cache: str | None = None) -> Pasta | None:
     path = find_program("pasta", dirs)
     if path is None:
         return None
-    status = os.stat(path)
-    stamp = f"{path} {status.st_mtime_ns} {status.st_size}"
-    if cache is not None:
-        try:
-            with open(f"{cache}/pasta") as file:
-                known, program, names = file.read().split("\n")
-            if known == stamp:
-                return Pasta(path, program, frozenset(names.split()))
-        except (OSError, ValueError):
-            pass
-    features = frozenset(_probe(path))
-    program = _variant(path)
-    if cache is not None:
-        temporary = f"{cache}/pasta.{os.getpid()}.tmp"
-        try:
-            with open(temporary, "x") as file:
-                file.write(f"{stamp}\n{program}\n{' '.join(sorted(features))}")
-            os.rename(temporary, f"{cache}/pasta")
-        except OSError:
-            pass  # a cache that cannot be written costs time only
-    return Pasta(path, program, features)
+    program, _, names = once(path, cache, lambda: _probe(path)).partition("\n")
+    return Pasta(path, program, frozenset(names.split()))
 
 
-def _probe(path: str) -> list[str]:
-    """What `pasta --help` names. Without a terminal pasta of 2023 prints it on standard error."""
-    reads, writes = os.pipe2(os.O_CLOEXEC)
-    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    try:
-        pid = os.posix_spawn(
-            path,
-            [path, "--help"],
-            {"PATH": "/usr/bin:/bin"},
-            file_actions=[
-                (os.POSIX_SPAWN_DUP2, null, 0),
-                (os.POSIX_SPAWN_DUP2, writes, 1),
-                (os.POSIX_SPAWN_DUP2, writes, 2),
-            ],
-            setsigdef=[13],
-        )
-        os.close(writes)
-        writes = -1
-        text = b""
-        while chunk := os.read(reads, 65536):
-            text += chunk
-        os.waitpid(pid, 0)
-    finally:
-        for fd in (reads, writes, null):
-            if fd >= 0:
-                os.close(fd)
-    return [option.decode() for option in _PROBED if option in text]
+def _probe(path: str) -> str:
+    """The variant for this processor, and what `pasta --help` names."""
+    text = said_by([path, "--help"])
+    return f"{_variant(path)}\n{' '.join(option for option in _PROBED if option in text)}"
 
 
 def _variant(path: str) -> str:

@@ -55,6 +55,60 @@ def find_program(name: str, dirs: Sequence[str] = ()) -> str | None:
     return None
 
 
+def once(path: str, cache: str | None, probe: Callable[[], str]) -> str:
+    """What `probe` finds out about a program, kept in the folder `cache` until another file takes its place."""
+    status = os.stat(path)
+    stamp = f"{path} {status.st_mtime_ns} {status.st_size}"
+    kept = f"{cache}/{os.path.basename(path)}"
+    if cache is not None:
+        try:
+            with open(kept) as file:
+                known, _, found = file.read().partition("\n")
+            if known == stamp:
+                return found
+        except OSError:
+            pass
+    found = probe()
+    if cache is not None:
+        temporary = f"{kept}.{os.getpid()}.tmp"
+        try:
+            with open(temporary, "x") as file:
+                file.write(f"{stamp}\n{found}")
+            os.rename(temporary, kept)
+        except OSError:
+            pass  # a cache that cannot be written costs time only
+    return found
+
+
+def said_by(argv: list[str]) -> str:
+    """What a program prints: without a terminal pasta of 2023 prints its help on standard error."""
+    reads, writes = os.pipe2(os.O_CLOEXEC)
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        pid = os.posix_spawn(
+            argv[0],
+            argv,
+            {"PATH": "/usr/bin:/bin"},
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, null, 0),
+                (os.POSIX_SPAWN_DUP2, writes, 1),
+                (os.POSIX_SPAWN_DUP2, writes, 2),
+            ],
+            setsigdef=[signal.SIGPIPE],
+        )
+        os.close(writes)
+        writes = -1
+        text = b""
+        while chunk := os.read(reads, 65536):
+            text += chunk
+        os.waitpid(pid, 0)
+    finally:
+        for fd in (reads, writes, null):
+            if fd >= 0:
+                os.close(fd)
+    return text.decode(errors="replace")
+
+
 def _is_trusted(path: str) -> bool:
     try:
         status = os.stat(path)
@@ -213,6 +267,13 @@ def _in_words(status: int) -> str:
     return f"was killed by signal {-status}" if status < 0 else f"failed with exit code {status}"
 
 
+def die_with(reads: int) -> None:
+    """Have the kernel kill this process, whatever it executes, when the other end of a pipe goes."""
+    fcntl.fcntl(reads, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(reads, _F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(reads, fcntl.F_SETFL, os.O_ASYNC)
+
+
 def kill_recorded(pid: int, started: int) -> None:
     """End the process of a record, if it is still that one (security case 46), and wait until it is gone."""
     try:
@@ -296,9 +357,7 @@ def _child(
             except OSError:
                 keep_capabilities()  # one id is mapped, and it is not root
         # After the change of ids: the kernel compares those of now with the helper's when the pipe's end goes.
-        fcntl.fcntl(reads, fcntl.F_SETOWN, os.getpid())
-        fcntl.fcntl(reads, _F_SETSIG, signal.SIGKILL)
-        fcntl.fcntl(reads, fcntl.F_SETFL, os.O_ASYNC)
+        die_with(reads)
         os.close(lifeline)
         # The parent may have died before the pipe was armed: then nobody holds the other end any more.
         poll = select.poll()

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
     from slirp.ports import PortMapping
 
+NAME, TITLE = "rootless-relay", "rootless relay"
+#: After how many quiet seconds it sleeps.
+SETTLE_S = float(os.environ.get("ROOTLESS_SETTLE_S", "60"))
 _CHUNK = 262_144
 _LONG = 1 << 20  # bytes after which a stream is spliced
 _PIPE = 1 << 20
@@ -50,7 +53,7 @@ _MAX_UDP_PEERS = 4096
 _IP_TRANSPARENT, _IPV6_TRANSPARENT, _IP_BIND_ADDRESS_NO_PORT, _SO_MARK = 19, 75, 24, 36
 
 
-class _Listener:
+class Listener:
     """One published port's outer socket and where it leads."""
 
     __slots__ = ("outer", "is_udp", "port")
@@ -131,7 +134,7 @@ def _is_near(address: str) -> bool:
 def start(mappings: Sequence[PortMapping], inside: Inside) -> Helper:
     """Take the ports and carry what arrives; Conflict where one is taken."""
     refuse_sctp(mappings)
-    listeners: list[_Listener] = []
+    listeners: list[Listener] = []
     try:
         for mapping in mappings:
             for step in range(mapping.count):
@@ -151,7 +154,7 @@ def start(mappings: Sequence[PortMapping], inside: Inside) -> Helper:
     return Helper("relay", pid, os.pidfd_open(pid), lifeline)
 
 
-def _listen(mapping: PortMapping, step: int) -> list[_Listener]:
+def _listen(mapping: PortMapping, step: int) -> list[Listener]:
     found = []
     is_udp = mapping.protocol == "udp"
     port = mapping.host_port + step
@@ -172,7 +175,7 @@ def _listen(mapping: PortMapping, step: int) -> list[_Listener]:
             if address == "::" and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                 continue  # a kernel without IPv6
             raise refused(address, port, mapping.protocol, error) from error
-        found.append(_Listener(outer, is_udp, mapping.container_port + step))
+        found.append(Listener(outer, is_udp, mapping.container_port + step))
     return found
 
 
@@ -228,11 +231,15 @@ class _Pair:
         self.connecting = True
 
 
-class _Relay:
+class Relay:
     """The event loop. Connections are watched for edges: each is carried until nothing more can be moved."""
 
-    def __init__(self, listeners: Sequence[_Listener], inside: Inside, lifeline: int) -> None:
+    def __init__(
+        self, listeners: Sequence[Listener], inside: Inside, lifeline: int, *, is_copy: bool = True
+    ) -> None:
+        self.listeners = listeners
         self.inside = inside
+        self.leave_at = time.monotonic() + SETTLE_S if is_copy else None  # the monitor's memory
         self.lifeline = lifeline
         self.buffer = memoryview(bytearray(_CHUNK))
         self.poll = select.epoll()
@@ -250,8 +257,15 @@ class _Relay:
 
     def run(self) -> None:
         while True:
+            is_used = bool(self.pairs or self.peers or self.paused)
             timeout = 0.0 if self.busy else _UDP_IDLE_S if self.peers else -1
+            if not is_used:
+                if self.leave_at is not None and time.monotonic() >= self.leave_at:
+                    self._rest()
+                timeout = SETTLE_S
             events = self.poll.poll(timeout)
+            if not events and not is_used:
+                self._rest()
             busy, self.busy = self.busy, []
             for pair in busy:
                 if pair.sockets[0].fileno() >= 0:
@@ -266,9 +280,15 @@ class _Relay:
             if self.peers:
                 self._forget_idle()
 
+    def _rest(self) -> None:
+        from slirp.relayrest import rest
+
+        self.leave_at = None
+        rest(self.listeners, self.inside, self.lifeline)
+
     # --- TCP ---
 
-    def _tcp(self, listener: _Listener) -> Callable[[], None]:
+    def _tcp(self, listener: Listener) -> Callable[[], None]:
         def accept() -> None:
             try:
                 outer, peer = listener.outer.accept()
@@ -375,7 +395,7 @@ class _Relay:
 
     # --- UDP ---
 
-    def _udp(self, listener: _Listener) -> Callable[[], None]:
+    def _udp(self, listener: Listener) -> Callable[[], None]:
         outer = listener.outer
 
         def receive() -> None:
@@ -435,7 +455,7 @@ class _Relay:
                 inner.close()
 
 
-def _run(listeners: Sequence[_Listener], inside: Inside, lifeline: int) -> None:
+def _run(listeners: Sequence[Listener], inside: Inside, lifeline: int) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
@@ -447,9 +467,9 @@ def _run(listeners: Sequence[_Listener], inside: Inside, lifeline: int) -> None:
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     _close_others({lifeline, *(listener.outer.fileno() for listener in listeners)})
-    set_name("rootless-relay")
-    set_title("rootless relay")
-    _Relay(listeners, inside, lifeline).run()
+    set_name(NAME)
+    set_title(TITLE)
+    Relay(listeners, inside, lifeline).run()
 
 
 def _raise_limit() -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     Document = dict[str, Any]
 
 
+UPSTREAM = "upstream"
+
+
 class Member:
     """An endpoint's place in one network."""
 
@@ -242,12 +245,24 @@ class Topology:
                 servers = endpoint.servers
         return [self._names(label, servers) for label in labels]
 
-    def _names(self, label: str, wanted: list[str]) -> dns.Names:
+    def _servers(self, label: str, wanted: list[str], upstream: list[str]) -> list[str]:
         network = self.networks[label]
-        servers: list[str] = []
-        if not network.get("internal"):
-            servers = list(wanted or network.get("network_dns_servers") or self.upstream)
-        names = dns.Names(servers)
+        if network.get("internal"):
+            return []
+        return list(wanted or network.get("network_dns_servers") or upstream)
+
+    def asked_for(self, endpoint: Endpoint) -> tuple[str, ...]:
+        """Where names are asked that are nobody's on any of an endpoint's networks; UPSTREAM for what the way out has."""
+        return tuple(
+            dict.fromkeys(
+                server
+                for label in endpoint.members
+                for server in self._servers(label, endpoint.servers, [UPSTREAM])
+            )
+        )
+
+    def _names(self, label: str, wanted: list[str]) -> dns.Names:
+        names = dns.Names(self._servers(label, wanted, self.upstream))
         for endpoint in self.endpoints.values():
             member = endpoint.members.get(label)
             if member is None or not endpoint.attached:

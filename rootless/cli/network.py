@@ -196,15 +196,20 @@ def prune_networks(engine: Engine, words: list[str]) -> list[str]:
 def connect(inv: Invocation) -> int:
     from rootless import netchanges
     from rootless.container.events import emit
+    from rootless.container.read_network import is_address, mac_address
 
     engine = open_(inv)
     network = read(engine, inv.args[0])
     given: dict[str, str] = {}
     if inv.words("alias"):
         given["alias"] = ",".join(inv.words("alias"))
-    for key, option in (("ip", "ip"), ("ip6", "ip6"), ("mac", "mac-address")):
-        if inv.text(option):
-            given[key] = inv.text(option)
+    for key, option in (("ip", "ip"), ("ip6", "ip6")):
+        if text := inv.text(option):
+            if not is_address(text) or (":" in text) != (key == "ip6"):
+                raise Usage(f'"{text}" is not an IPv{6 if key == "ip6" else 4} address')
+            given[key] = text
+    if inv.text("mac-address"):
+        given["mac"] = mac_address(inv.text("mac-address"))
     identity = engine.containers.lookup(inv.args[1])
     netchanges.connect(engine, identity, network, given)
     emit(engine, "network", "connect", network["name"], network["id"])
@@ -281,7 +286,7 @@ def update(inv: Invocation) -> int:
         if not servers:
             del network["network_dns_servers"]
         netrecords.write(engine.paths, network)
-    netchanges.redefine(engine.paths, network)
+    netchanges.redefine(engine, network)
     line(network["name"])
     return 0
 

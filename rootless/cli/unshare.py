@@ -45,7 +45,7 @@ def _in_network(engine: Engine, words: list[str]) -> int:
     from rootless.linux.userns import become_root, fork_reporting
     from rootless.netsession import Line
 
-    line = Line(engine.paths)
+    line = Line(engine.paths, engine.config)
     line.open()
     command = Program(words, environment(engine))
 

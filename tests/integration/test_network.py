@@ -6,17 +6,15 @@ import concurrent.futures
 import hashlib
 import os
 import resource
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support import host
-from tests.support.engine import REPOSITORY, Engine
+from tests.support.engine import Engine
 from tests.support.traffic import (
     CLIENT,
     ask,
@@ -377,48 +375,6 @@ def test_restarted_container_gets_its_network_again(net: Engine) -> None:
     assert after["IPAddress"] == before["NetworkSettings"]["Networks"]["a"]["IPAddress"]
 
 
-DNS_SERVER = r"""
-import socket
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("0.0.0.0", 53))
-print("ready", flush=True)
-while True:
-    q, peer = s.recvfrom(4096)
-    end = q.index(b"\0", 12) + 5
-    if q[end - 4:end - 2] == b"\0\1":
-        s.sendto(q[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + q[12:end] + b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4\xc0\0\2\x63", peer)
-    else:
-        s.sendto(q[:2] + b"\x81\x80\0\1\0\0\0\0\0\0" + q[12:end], peer)
-"""
-
-
-def test_other_names_are_asked_of_the_networks_servers(net: Engine) -> None:
-    net.ok("network", "create", "--subnet", "10.199.8.0/24", "--dns", "10.199.8.53", "a")
-    net.ok(
-        "run",
-        "-d",
-        "--name",
-        "ns",
-        "--network",
-        "a",
-        "--ip",
-        "10.199.8.53",
-        "host",
-        "python3",
-        "-Ic",
-        DNS_SERVER,
-    )
-    assert eventually(lambda: "ready" in net.ok("logs", "ns"))
-    out = net.ok("run", "--rm", "--network", "a", "host", "getent", "ahostsv4", "www.example.org")
-    assert out.split()[0] == "192.0.2.99"
-    net.ok("network", "update", "--dns-drop", "10.199.8.53", "a")
-    # --dns is where the networks' own server passes unknown names on: those of containers are still found.
-    own = ("run", "--rm", "--network", "a", "--dns", "10.199.8.53", "host", "getent", "ahostsv4")
-    assert net.ok(*own, "www.example.org").split()[0] == "192.0.2.99"
-    assert net.ok(*own, "ns").split()[0] == "10.199.8.53"
-    net.ok("network", "update", "--dns-add", "10.199.8.99", "a")
-    assert net("run", "--rm", "--network", "a", "host", "getent", "hosts", "x.dns.podman").code == 2
-
-
 def test_none_has_a_loopback_only(net: Engine) -> None:
     out = net.ok("run", "--rm", "--network", "none", "host", "cat", "/proc/net/dev")
     assert [line.split(":")[0].strip() for line in out.splitlines()[2:]] == ["lo"]
@@ -438,62 +394,6 @@ def test_hosts_and_resolv_conf(net: Engine) -> None:
 
 
 # --- networks ---
-
-
-def test_names_on_a_network(net: Engine) -> None:
-    net.ok("network", "create", "a")
-    identity = serve(net, "web", "--network", "a:alias=front")
-    for name in ("web", "front", "web.dns.podman", identity[:12]):
-        out = net.ok(
-            "run", "--rm", "--network", "a", "host", "python3", "-Ic", CLIENT, name, "7000"
-        )
-        assert out.split()[0] == digest(b"hello")
-    assert (
-        net("run", "--rm", "--network", "a", "host", "getent", "hosts", "nobody.dns.podman").code
-        == 2
-    )
-    net.ok("rm", "-f", "-t0", "web")
-    assert (
-        net("run", "--rm", "--network", "a", "host", "getent", "hosts", "web.dns.podman").code == 2
-    )
-
-
-def test_names_without_dnslib(tmp_path: Path) -> None:
-    """The first container on a network is told as well, once, and runs."""
-    for room in ("rootless", "slirp"):
-        shutil.copytree(
-            REPOSITORY / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__")
-        )
-    shutil.copytree(REPOSITORY / "config", tmp_path / "config")
-    resolver = tmp_path / "slirp/dns.py"
-    resolver.write_text(resolver.read_text().replace('"dnslib"', '"nobody_has_this"'))
-    start = "import sys; sys.path.append(sys.argv.pop(1)); from rootless.start import main; main()"
-    engine = Engine(program=[sys.executable, "-I", "-S", "-c", start, str(tmp_path)])
-    try:
-        engine.ok("network", "create", "a")
-        for _ in range(2):
-            result = engine("run", "--rm", "--network", "a", "host", "true")
-            assert result.code == 0, result
-            assert "names of containers are not resolved" in result.err
-            assert "dnslib" in result.err
-    finally:
-        engine.clear()
-        engine.close()
-
-
-def test_case_44_unknown_name_on_an_internal_network(net: Engine) -> None:
-    """Unknown at once: nothing is passed on from there, not even a question."""
-    net.ok("network", "create", "--internal", "a")
-    script = (
-        "import socket\n"
-        "try: socket.getaddrinfo('secret.example.org', 80)\n"
-        "except socket.gaierror as e: print(e.errno == socket.EAI_NONAME)\n"  # no answer: EAI_AGAIN
-        "try: socket.create_connection(('198.51.100.1', 80), 1)\n"
-        "except OSError as e: print(type(e).__name__, e.errno)\n"
-    )
-    out = net.ok("run", "--rm", "--network", "a", "host", "python3", "-Ic", script)
-    assert out.splitlines() == ["True", "OSError 101"]
-    assert not [title for title in net.processes().values() if "pasta" in title]
 
 
 def test_published_port_on_a_network(net: Engine) -> None:

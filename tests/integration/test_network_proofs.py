@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from tests.support.engine import Engine, command
+from tests.support.engine import Engine
 from tests.support.traffic import (
     CLIENT,
     digest,
@@ -105,29 +104,6 @@ def test_address_that_moves_to_another_container(net: Engine) -> None:
             out = net.ok("exec", "c", "python3", "-Ic", CLIENT, address, "7000")
             assert out.split()[0] == digest(b"hello")
         net.ok("rm", "-f", "-t0", "w")
-
-
-@pytest.mark.needs("nft")
-def test_unknown_name_where_the_host_has_no_way_out(net: Engine, tmp_path: Path) -> None:
-    """In a network namespace without anything, as on a machine whose cable is out: the name is unknown, and said so.
-
-    An answer that does not come is another error, EAI_AGAIN.
-    """
-    script = (
-        "import socket\n"
-        "try: socket.getaddrinfo('www.example.org', 80)\n"
-        "except socket.gaierror as e: print(e.errno == socket.EAI_NONAME)\n"
-    )
-    isolated = ("unshare", "-Urn", "sh", "-c", 'ip link set lo up; exec "$@"', "x")
-    engine = Engine(
-        program=[*isolated, *command(), "--root", f"{tmp_path}/s", "--runroot", f"{tmp_path}/r"]
-    )
-    try:
-        engine.ok("network", "create", "a")
-        out = engine.ok("run", "--rm", "--network", "a", "host", "python3", "-Ic", script)
-        assert out == "True"
-    finally:
-        engine.close()
 
 
 @pytest.mark.parametrize("network", ["pasta", "podman"])

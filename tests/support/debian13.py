@@ -1,4 +1,4 @@
-"""Debian 13's pasta and slirp4netns on whatever this is: its packages, fetched once, run by its own loader and libraries.
+"""Debian 13's pasta, slirp4netns and aardvark-dns on whatever this is: its packages, fetched once, run by its own loader and libraries.
 
 Versions of these helpers differ in what they can do, and users have either. Where they cannot be had (another processor,
 no way to the archive or its key) the reason is told.
@@ -16,9 +16,7 @@ from pathlib import Path
 
 from tests.vm.image import cache_folder
 
-_PACKAGES = (
-    "passt slirp4netns libslirp0 libseccomp2 libglib2.0-0t64 libpcre2-8-0 libatomic1 libc6".split()
-)
+_PACKAGES = "passt slirp4netns aardvark-dns libslirp0 libseccomp2 libglib2.0-0t64 libpcre2-8-0 libatomic1 libgcc-s1 libc6".split()
 _KEYS = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _TIMEOUT_S = 120
 _APT = """\
@@ -44,7 +42,7 @@ def helpers() -> Path:
         raise Unavailable("no apt-get with Debian's keys")
     base = cache_folder()
     base.mkdir(parents=True, exist_ok=True)
-    folder = base / "debian13-helpers-2"  # another list of packages, another name
+    folder = base / "debian13-helpers-3"  # another list of packages, another name
     with open(base / "debian13-helpers.lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
@@ -86,10 +84,11 @@ def _wrap(making: Path, folder: Path) -> None:
     """Their own loader is asked for by name: the one of this system may be older."""
     libraries = folder / "root" / _LIBRARIES
     (making / "bin").mkdir()
-    for name in ("pasta", "pasta.avx2", "slirp4netns"):
+    for name in ("pasta", "pasta.avx2", "slirp4netns", "aardvark-dns"):
+        place = "lib/podman" if name == "aardvark-dns" else "bin"
         wrapper = making / "bin" / name
         wrapper.write_text(
             f"#!/bin/sh\nexec {libraries}/ld-linux-x86-64.so.2 --argv0 {name.partition('.')[0]} "
-            f'--library-path {libraries} {folder}/root/usr/bin/{name} "$@"\n'
+            f'--library-path {libraries} {folder}/root/usr/{place}/{name} "$@"\n'
         )
         wrapper.chmod(0o755)
