@@ -287,11 +287,11 @@ class Staging:
     def finish(self) -> dict[str, Any]:
         """Wait for the unpacking and compare the diff ID; the layer is then complete but not yet visible."""
         assert self._job is not None
-        job, self._job = self._job, None
         try:
-            result = job.wait()
+            result = self._job.wait()
         except OSError as error:
             raise explain_full(error, self._store.root) from error
+        self._job = None
         if not self.chain:
             self.diff_id = result["diff_id"]
         elif result["diff_id"] != self.diff_id:

@@ -15,6 +15,7 @@ could not even read. A worker whose parent dies dies with it, and leaves a folde
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -122,15 +123,13 @@ class Job:
             pass
 
     def wait(self) -> dict[str, Any]:
-        """Return the result, or raise what the worker raised."""
+        """Return the result, or raise what the worker raised. Interrupted, it is still at work, to be cancelled."""
         try:
-            try:
-                answer = self._channel.recv(1 << 17)
-            except ConnectionResetError:
-                # It left with messages of ours unread, which the kernel tells before its answer (unix(7)).
-                answer = self._channel.recv(1 << 17)
-        finally:
-            self._channel.close()
+            answer = self._channel.recv(1 << 17)
+        except ConnectionResetError:
+            # It left with messages of ours unread, which the kernel tells before its answer (unix(7)).
+            answer = self._channel.recv(1 << 17)
+        self._channel.close()
         if not answer:
             raise RootlessError("the helper in the user namespace died at its work")
         if answer[:1] == b"+":
@@ -310,6 +309,18 @@ class _Pipeline:
         return f"{self._hash.name}:{self._hash.hexdigest()}"
 
 
+def _end_when_cancelled(channel: socket.socket) -> None:
+    """Let the other end's closing of the channel end this process: it may be waiting for a pipe that nobody fills."""
+    fcntl.fcntl(channel, fcntl.F_SETOWN, os.getpid())
+    flags = fcntl.fcntl(channel, fcntl.F_GETFL)
+    fcntl.fcntl(channel, fcntl.F_SETFL, flags | os.O_ASYNC)  # by SIGIO, which is not caught
+    try:
+        if not channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT):
+            os._exit(0)
+    except BlockingIOError:
+        pass
+
+
 def _unpack(
     message: dict[str, Any], fds: list[int], channel: socket.socket, idmap: IdMap
 ) -> dict[str, object]:
@@ -317,6 +328,7 @@ def _unpack(
     source: _Source | _Stream
     if message["stream"]:
         source = _Stream(source_fd)
+        _end_when_cancelled(channel)
     else:
         follow = bool(message["follow"])
         source = _Source(source_fd, message["start"], message["size"], channel, follow=follow)

@@ -153,22 +153,34 @@ def test_import_from_file_pipe_and_web(fresh: Engine, tmp_path: Path) -> None:
     assert layers == {images.digest(path.read_bytes())}
 
 
+def begun_import(fresh: Engine, data: bytes) -> subprocess.Popen[bytes]:
+    """An import at work, which waits for the rest of its archive."""
+    process: subprocess.Popen[bytes] = fresh.popen(
+        "import", "-q", "-", "one:1", stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    process.stdin.write(data[:512])
+    process.stdin.flush()
+    for _ in range(3000):
+        if list(fresh.data.glob("images/tmp/layer-new-*/recipe")):
+            return process
+        threading.Event().wait(0.01)
+    pytest.fail("nothing began")
+
+
+def test_an_interrupted_import_leaves_nothing(fresh: Engine, tmp_path: Path) -> None:
+    """Though its archive comes from a pipe that nobody fills."""
+    with begun_import(fresh, one_file(tmp_path).read_bytes()) as process:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert not list((fresh.data / "images/tmp").iterdir())
+
+
 def test_a_helper_that_is_killed(fresh: Engine, tmp_path: Path) -> None:
     """As the kernel does it to the largest where memory has run out."""
     data = one_file(tmp_path).read_bytes()
-    process = fresh.popen(
-        "import", "-q", "-", "one:1", stdin=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert process.stdin is not None and process.stderr is not None
-    process.stdin.write(data[:512])
-    process.stdin.flush()
+    process = begun_import(fresh, data)
     store = fresh.data / "images"
-    for _ in range(3000):
-        if list(store.glob("tmp/layer-new-*/recipe")):
-            break
-        threading.Event().wait(0.01)
-    else:
-        pytest.fail("nothing began")
     for child in descendants(process.pid):
         os.kill(child, signal.SIGKILL)
     said = process.communicate(timeout=30)[1].decode()

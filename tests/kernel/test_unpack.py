@@ -463,6 +463,16 @@ def test_cancelling_ends_the_worker(made: ImageStore, helper: Helper) -> None:
     staging.abort()
 
 
+def test_cancelling_ends_a_worker_that_waits_for_more(made: ImageStore, helper: Helper) -> None:
+    staging = made.layers.begin_new(helper)
+    reader, writer = os.pipe()
+    staging.start(reader, stream=True)
+    os.close(reader)
+    os.write(writer, layer([file("f", bytes(100_000))])[:50_000])
+    staging.abort()
+    os.close(writer)
+
+
 def test_the_default_map_gives_sub_ids(made: ImageStore, helper: Helper) -> None:
     place = layers.unpack(made, layer([file("f", uid=1)]), helper)
     first = default_idmap().uids[1][1]
