@@ -1,4 +1,4 @@
-"""`rootless events`: what has happened to containers, images, volumes and pods."""
+"""`rootless events`: what has happened to containers, images, volumes and networks."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ COMMAND = Command(
     main,
     OPTIONS,
     args=check,
-    description="Shows what happens, and what has happened, to containers, images, volumes and pods.",
+    description="Shows what happens, and what has happened, to containers, images, volumes and networks.",
     examples=(
         "events --since 10m --stream=false",
         "events --filter event=died --format '{{.Name}}'",

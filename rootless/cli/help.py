@@ -19,7 +19,7 @@ from rootless.cli.table import COMMANDS, GLOBALS, GROUPS, Command, Option, load
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_ABOUT = "Run, build and manage containers: without root, without a daemon."
+_ABOUT = "Run and manage containers: without root, without a daemon."
 
 #: Through this variable a shell asks for completion; Typer makes its name of the program's.
 _VARIABLE = "_ROOTLESS_COMPLETE"

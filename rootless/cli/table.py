@@ -239,7 +239,7 @@ BEFORE_ONLY = frozenset(("connection", "identity", "ssh", "url", "version", "rem
 #: Words that lead to further words, and one line about each.
 GROUPS: dict[str, str] = {
     "container": "Manage containers",
-    "generate": "Generate structured data from containers, pods or volumes",
+    "generate": "Make systemd units",
     "healthcheck": "Manage health checks of containers",
     "image": "Manage images",
     "image trust": "Manage the image trust policy",
@@ -375,8 +375,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "container exists": ("container:EXISTS", "Check whether a container exists"),
     "container prune": ("container:PRUNE", "Remove all containers that do not run"),
     "container cleanup": ("container:CLEANUP", "Clear what ended containers have left"),
-    "events": ("events", "Show what happens to containers, images, volumes and pods"),
-    "system events": ("events", "Show what happens to containers, images, volumes and pods"),
+    "events": ("events", "Show what happens to containers, images, volumes and networks"),
+    "system events": ("events", "Show what happens to containers, images, volumes and networks"),
     "diff": ("diff", "Show what a container or image has changed"),
     "container diff": ("diff:CONTAINER", "Show what a container has changed"),
     "export": ("export", "Write a container's file system as a tar archive"),
