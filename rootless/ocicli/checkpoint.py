@@ -118,9 +118,14 @@ def log_name(given: Given) -> str:
 
 def _call(program: str, words: list[str], given: Given) -> None:
     """Run criu; its last error where it fails."""
-    said, code = output_of(program, ["criu", *words], 2)
+    said, code = output_of(program, ["criu", *words], 1, 2)
     if not code:
         return
+    if b"unrecognized option '--unprivileged'" in said:
+        raise RootlessError(
+            f"{program}: this version can be used by root alone",
+            hint="criu 3.18 and later work for a user, where the kernel lets them",
+        )
     log = os.path.join(given.text("work-path") or given.text("image-path") or "checkpoint", log_name(given))  # fmt: skip
     try:
         said += read_bytes(log)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from rootless.ocicli.commandline import Given
 
 
+_NO_LIMIT = 2**64 - 1  # as runc has it
+
+
 def run(settings: Given, given: Given) -> int:
     """The command."""
     interval_s = seconds(given.text("interval") or "5s")
@@ -76,7 +79,7 @@ def document(stats: Stats) -> dict[str, Any]:
     if stats.memory_bytes is not None:
         memory["usage"] = {
             "usage": stats.memory_bytes,
-            "limit": stats.memory_limit,
+            "limit": _NO_LIMIT if stats.memory_limit is None else stats.memory_limit,
             "max": stats.memory_peak or 0,
             "failcnt": stats.oom_kills or 0,
         }

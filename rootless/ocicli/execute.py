@@ -13,6 +13,7 @@ from rootless.ocicli import records
 from rootless.ocicli.create import preserved, send_console, send_pidfd
 from rootless.ocicli.foreground import forward_signals, wait
 from rootless.ocicli.inside import complete_process
+from rootless.runtime.capabilities import Sets
 from rootless.runtime.execute import Execution
 
 TYPE_CHECKING = False
@@ -132,6 +133,8 @@ def document(spec: dict[str, Any], given: Given) -> dict[str, Any]:
             held = sets.get(kind) or []
             sets[kind] = [*held, *(name for name in given.texts("cap") if name not in held)]
         process["capabilities"] = sets
+        for name in Sets(sets).unknown:
+            log.warn(f"--cap {name}: unknown capability is left out")
     return process
 
 
