@@ -35,8 +35,8 @@ def up() -> None:
         signal.pause()
 
 
-def _packed(name: str) -> bytes:
-    command = ["tar", "-cf", "-", "--exclude=__pycache__", "-C", str(ROOT), name]
+def _packed(*names: str) -> bytes:
+    command = ["tar", "-cf", "-", "--exclude=__pycache__", "-C", str(ROOT), *names]
     return subprocess.run(command, capture_output=True, check=True).stdout
 
 
@@ -56,7 +56,7 @@ def sync(ssh: list[str]) -> None:
     users = "/usr/local/share/systemd/user"
     subprocess.run(
         [*root, f"tar -xf - -C {share} --no-same-owner && mkdir -p {users} && cp {share}/systemd-units/*.service "
-         f"{share}/systemd-units/*.timer {users} && python3 -m compileall -q {_SITE}/rootless {_SITE}/slirp"], input=_packed("systemd-units"), check=True,
+         f"{share}/systemd-units/*.timer {users} && python3 -m compileall -q {_SITE}/rootless {_SITE}/slirp"], input=_packed("config", "systemd-units"), check=True,
     )  # fmt: skip
     subprocess.run([*ssh, "tar -xf - -C checkout"], input=archive_of_tests(), check=True)
 

@@ -52,6 +52,8 @@ chroot "$root" systemctl enable --quiet systemd-networkd systemd-resolved ssh
 chroot "$root" systemctl mask --quiet apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer fstrim.timer \
   dpkg-db-backup.timer man-db.timer systemd-tmpfiles-clean.timer podman.socket podman-auto-update.timer podman-clean-transient.service \
   systemd-networkd-wait-online.service getty@tty1.service
+# Services that one test starts for itself.
+chroot "$root" systemctl disable --quiet munge slurmctld slurmd
 mkdir -p "$root/etc/systemd/system-generators"
 ln -s /dev/null "$root/etc/systemd/system-generators/systemd-ssh-generator" # looks for a socket that is not there
 echo 'user ALL=(ALL) NOPASSWD: ALL' >"$root/etc/sudoers.d/user" # the tests of users without a session, and of delegation

@@ -6,7 +6,7 @@ Marks: `before_reboot` leaves something for `after_reboot` and runs first, on ev
 label `keep`. Everything else runs between the two, and no second time where a machine was lost. The emulation is some 15
 times slower than the host: wait until something is so (`until`), start as few containers as prove the point, and look at
 files where a command would take a second. Another Debian package in the image: a word in packages.txt; the image is built
-anew, which takes some five minutes. By hand: `python3 -m tests.vm`, see __main__.py.
+anew, which takes some two minutes. By hand: `python3 -m tests.vm`, see __main__.py.
 """
 
 from __future__ import annotations

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 
 from tests.vm.guest.conftest import Command
+from tests.vm.guest.quota import store_with_quota
 from tests.vm.guest.test_cgroups_vm import as_guest
-
-#: A file system with user quotas, and limits for uid 1000: quotactl(2), Q_SETQUOTA; limits in KiB.
-SET_QUOTA = """
-import ctypes, struct, sys
-block = struct.pack("8QI4x", 1 << 20, 1 << 20, 0, 500_000, 500_000, 0, 0, 0, 1 | 4)
-libc = ctypes.CDLL(None, use_errno=True)
-if libc.syscall(179, 0x800008 << 8, sys.argv[1].encode(), 1000, block) < 0:
-    sys.exit(f"quotactl: {ctypes.get_errno()}")
-"""
 
 
 def findings(text: str) -> dict[str, list[tuple[str, str, str]]]:
@@ -30,18 +21,8 @@ def test_every_line_of_a_host_that_has_all(
     rootless: Command, sudo: Command, tmp_path: Path
 ) -> None:
     """On a disk with a quota of 1 GiB, which is little."""
-    disk, place = tmp_path / "disk", tmp_path / "place"
-    disk.write_bytes(gzip.decompress(Path(__file__).with_name("quota.img.gz").read_bytes()))
-    place.mkdir()
-    sudo.ok("mount", "-o", "loop,usrquota,nosuid", str(disk), str(place))
-    try:
-        loop = sudo.ok("findmnt", "-no", "SOURCE", str(place))
-        sudo.ok("python3", "-c", SET_QUOTA, loop)
-        sudo.ok("mkdir", "-m", "700", f"{place}/store")
-        sudo.ok("chown", "user:user", f"{place}/store")
-        done = rootless("--root", f"{place}/store", "doctor", "--format", "json")
-    finally:
-        sudo.ok("umount", "-l", str(place))
+    with store_with_quota(sudo, tmp_path, 1 << 20) as store:
+        done = rootless("--root", str(store), "doctor", "--format", "json")
     found = findings(done.stdout)
     assert done.returncode == 0, done
     for subject in (
