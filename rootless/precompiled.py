@@ -46,13 +46,22 @@ FIRST = {
     "rootless-oci state": "ocicli.main ocicli.state",
     "rootless-oci kill": "ocicli.main ocicli.kill",
     "rootless-oci delete": "ocicli.main ocicli.delete",
-    "rootless run": "__main__ cli.run container.read_options image.store container.lifecycle runtime.seccomp",
-    "rootless create": "__main__ cli.create container.read_options image.store",
-    "rootless start": "__main__ cli.start container.supervise container.lifecycle image.store runtime.seccomp",
-    "rootless exec": "__main__ cli.exec container.execution",
-    "rootless stop": "__main__ cli.stop cli.selection container.lifecycle",
-    "rootless rm": "__main__ cli.rm cli.selection container.lifecycle",
-    "rootless ps": "__main__ cli.ps",
+    "rootless run": (
+        "__main__ cli.parse cli.run container.read_options image.store runtime.idmap container.lifecycle runtime.seccomp"
+    ),
+    "rootless create": "__main__ cli.parse cli.create container.read_options image.store",
+    "rootless start": (
+        "__main__ cli.parse cli.start cli.many cli.selection cli.output container.engine container.supervise "
+        "container.attach container.lifecycle image.store runtime.idmap runtime.seccomp"
+    ),
+    "rootless exec": "__main__ cli.parse cli.exec cli.selection container.engine container.execution",
+    "rootless stop": (
+        "__main__ cli.parse cli.stop cli.many cli.selection cli.output container.engine container.lifecycle"
+    ),
+    "rootless rm": (
+        "__main__ cli.parse cli.rm cli.many cli.selection cli.output container.engine container.lifecycle linux.tree"
+    ),
+    "rootless ps": "__main__ cli.parse cli.ps",
 }
 
 
