@@ -95,6 +95,8 @@ def redefine(engine: Engine, network: dict[str, Any]) -> None:
 
 def _change(engine: Engine, status: Status, request: dict[str, Any]) -> None:
     line = Line(engine.paths, engine.config)
+    # The monitor hears of it from the router and writes the same as we do, perhaps before us.
+    before = _networks(engine, status)
     netns = os.open(f"/proc/{status.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         if not line.open(make=False):
@@ -109,12 +111,17 @@ def _change(engine: Engine, status: Status, request: dict[str, Any]) -> None:
     live = engine.containers.read_live(status.id)
     if live is None or "network" not in live:
         return
-    before = live["network"].get("networks") or {}
     after = members(reply["networks"])
     live["network"]["networks"] = after
-    # The monitor hears of it from the router and writes the same.
     engine.containers.write_live(status.id, live)
     _rewrite_files(engine.containers.run_folder(status.id), status, before, after)
+
+
+def _networks(engine: Engine, status: Status) -> dict[str, Any]:
+    """A running container's, as they are recorded."""
+    live = engine.containers.read_live(status.id) or {}
+    found: dict[str, Any] = (live.get("network") or {}).get("networks") or {}
+    return found
 
 
 def _rewrite_files(

@@ -55,7 +55,10 @@ def plan(
     ports: Sequence[dict[str, Any]],
     config: Config | None = None,
 ) -> Plan:
-    """From `CreateOptions`: `--network` as mode, driver words and networks, and `--publish` as records."""
+    """From `CreateOptions`: `--network` as mode, driver words and networks, and `--publish` as records.
+
+    A container made for bridges (settle_networks) that is on none any more has been disconnected.
+    """
     mappings = [PortMapping.from_json(record) for record in ports]
     mode, target, explicit = network, "", True
     if mode.startswith("container:"):
@@ -70,13 +73,13 @@ def plan(
             mode = netns
         elif netns not in ("", "private", "default"):
             mode, networks = "bridge", {netns: {}}
+        if mode == "bridge" and not networks:
+            networks = {"default": {}}
     if mode == "container" and mappings:
         raise Usage(
             "conflicting options: port publishing and the container type network mode",
             hint="publish the ports of the container that owns the network",
         )
-    if mode == "bridge" and not networks:
-        networks = {"default": {}}
     return Plan(mode, target, words, networks, mappings, explicit)
 
 

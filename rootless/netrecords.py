@@ -448,5 +448,5 @@ def of_container(config: Config | None, options: dict[str, Any]) -> dict[str, di
     if options.get("network") != "bridge":
         return {}
     default = default_name(config)
-    wanted = options.get("networks") or {"default": {}}
+    wanted = options.get("networks") or {}
     return {default if name == "default" else name: given for name, given in wanted.items()}

@@ -196,7 +196,7 @@ def prune_networks(engine: Engine, words: list[str]) -> list[str]:
 def connect(inv: Invocation) -> int:
     from rootless import netchanges
     from rootless.container.events import emit
-    from rootless.container.read_network import is_address, mac_address
+    from rootless.container.read_network import check_address, mac_address
 
     engine = open_(inv)
     network = read(engine, inv.args[0])
@@ -205,8 +205,7 @@ def connect(inv: Invocation) -> int:
         given["alias"] = ",".join(inv.words("alias"))
     for key, option in (("ip", "ip"), ("ip6", "ip6")):
         if text := inv.text(option):
-            if not is_address(text) or (":" in text) != (key == "ip6"):
-                raise Usage(f'"{text}" is not an IPv{6 if key == "ip6" else 4} address')
+            check_address(text, 6 if key == "ip6" else 4)
             given[key] = text
     if inv.text("mac-address"):
         given["mac"] = mac_address(inv.text("mac-address"))

@@ -59,10 +59,10 @@ def read(reader: Reader, o: CreateOptions) -> None:
             raise Usage(f'invalid dns search domain "{word}"')
     for name in ("ip", "ip6"):
         value = getattr(o, name)
-        if value and not is_address(value):
-            raise Usage(f'"{value}" is not an ip address')
+        if value:
+            check_address(value, 6 if name == "ip6" else 4)
     if o.mac_address:
-        o.mac_address = _mac(o.mac_address)
+        o.mac_address = mac_address(o.mac_address)
     for name in ("ip", "ip6", "mac_address", "network_alias"):
         if getattr(o, name) and o.network != "bridge":
             if o.network:
@@ -102,6 +102,13 @@ def is_address(text: str, *, allow_v6: bool = True) -> bool:
         except (OSError, ValueError):
             continue
     return False
+
+
+def check_address(text: str, version: int) -> None:
+    if not is_address(text):
+        raise Usage(f'"{text}" is not an ip address')
+    if (":" in text) != (version == 6):
+        raise Usage(f'"{text}" is not an IPv{version} address')
 
 
 def parse_expose(text: str) -> list[str]:
@@ -196,7 +203,7 @@ def _network_options(network: str, text: str) -> dict[str, str]:
         if name == "alias" and "alias" in found:
             found[name] += "," + value
         else:
-            found[name] = _mac(value) if name == "mac" else value
+            found[name] = mac_address(value) if name == "mac" else value
     return found
 
 
@@ -216,7 +223,7 @@ def _is_mac(text: str) -> bool:
     )
 
 
-def _mac(text: str) -> str:
+def mac_address(text: str) -> str:
     if not _is_mac(text):
         raise Usage(f"address {text}: invalid MAC address")
     return text.replace("-", ":").lower()

@@ -19,6 +19,8 @@ JOINED = "invalid config provided: cannot set extra host entries when the contai
         ("--network host --ip6 fd00::9", "--ip6 can only be set when the network mode is bridge: invalid argument"),
         ("--network pasta --mac-address 92:d0:c6:0a:29:33", "--mac-address can only be set when the network mode is bridge"),
         ("--network container:x --network-alias y", "--network-alias can only be set when the network mode is bridge"),
+        ("--network n --ip fd00::1", '"fd00::1" is not an IPv4 address'),
+        ("--network n --ip6 10.1.1.1", '"10.1.1.1" is not an IPv6 address'),
         ("--ip 10.1.1.1", "networks and static ip/mac address can only be used with Bridge mode networking"),
         ("--network container:x --add-host a:192.0.2.1", JOINED),
         ("--network container:x --hosts-file /etc/hosts", "/etc/hosts is shared with the container whose network is joined"),
