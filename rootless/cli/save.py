@@ -53,7 +53,9 @@ def main(inv: Invocation) -> int:
             compress_dir=inv.flag("compress"),
         )
     except BaseException:
-        if made and os.path.isfile(made) and not os.path.islink(made):
+        if isinstance(sink, save.FolderSink):
+            sink.discard()
+        elif made and os.path.isfile(made) and not os.path.islink(made):
             os.unlink(made)
         raise
     for one in wanted:

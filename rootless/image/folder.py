@@ -198,7 +198,8 @@ def _is_flat_name(name: str) -> bool:
     if name in ("version", "manifest.json"):
         return True
     signature = name.removeprefix("signature-") if "." not in name else stem
-    return (is_hex(stem) and len(stem) >= 64 and rest in ("", "manifest.json")) or (
+    parts = ("", "manifest.json")  # or a part that a killed command has left
+    return (is_hex(stem) and len(stem) >= 64 and (rest in parts or rest.endswith("tmp"))) or (
         name.startswith("signature-") and signature.isdigit()
     )
 

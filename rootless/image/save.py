@@ -6,6 +6,7 @@ came (image/refetch.py); packed anew where none of these can be.
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from rootless.errors import RootlessError
@@ -91,11 +92,13 @@ class TarSink:
 
 
 class FolderSink:
-    """Files of a folder."""
+    """Files of a folder, each of which has its name only when it is whole: by its name it is known not to be needed again."""
 
     def __init__(self, path: str) -> None:
+        self._made = False
         try:
             os.mkdir(path, 0o777)
+            self._made = True
         except FileExistsError:
             if os.listdir(path):
                 raise RootlessError(f"{path}: is not an empty folder") from None
@@ -105,6 +108,7 @@ class FolderSink:
             ) from error
         self._path = path
         self.fd = -1
+        self._part = ""
         self._seen: set[str] = set()
 
     def has(self, name: str) -> bool:
@@ -112,15 +116,17 @@ class FolderSink:
 
     def begin(self, name: str, size: int) -> None:
         self._seen.add(name)
-        path = f"{self._path}/{name}"
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        self._part = f"{self._path}/{name}"
+        os.makedirs(os.path.dirname(self._part), exist_ok=True)
+        how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        self.fd = os.open(f"{self._part}.tmp", how, 0o666)
 
     def data(self, block: bytes) -> None:
         _write(self.fd, block)
 
     def end(self, size: int) -> None:
         os.close(self.fd)
+        os.rename(f"{self._part}.tmp", self._part)
 
     def add(self, name: str, data: bytes) -> None:
         self.begin(name, len(data))
@@ -129,6 +135,20 @@ class FolderSink:
 
     def finish(self) -> None:
         pass
+
+    def discard(self) -> None:
+        """After a failure: remove what was written, and the folder if it was made for it."""
+        folders = {os.path.dirname(name) for name in self._seen}
+        for name in self._seen:
+            for path in (f"{self._path}/{name}", f"{self._path}/{name}.tmp"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+        for folder in sorted({*folders, *map(os.path.dirname, folders)} - {""}, reverse=True):
+            with contextlib.suppress(OSError):
+                os.rmdir(f"{self._path}/{folder}")
+        if self._made:
+            with contextlib.suppress(OSError):
+                os.rmdir(self._path)
 
 
 Sink = TarSink | FolderSink

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import subprocess
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -54,6 +58,64 @@ def test_folders_and_archives_that_are_there(engine: Engine, tmp_path: Path) -> 
     assert sorted(engine("load", "-i", str(tmp_path / "o")).lines) == [
         f"Loaded image: {NAME}", "Loaded image: localhost/two:2",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["oci-dir", "docker-dir", "oci-archive", "docker-archive"])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_what_fails_leaves_nothing(
+    fresh: Engine, tmp_path: Path, kind: str, is_there: bool
+) -> None:
+    data = [images.layer([file(str(size), os.urandom(size << 20))]) for size in (2, 8)]
+    path = images.docker_archive(tmp_path / "i.tar", data, [NAME])
+    fresh.ok("load", "-q", "-i", str(path))
+    place = tmp_path / "o"
+    if is_there and kind.endswith("dir"):
+        place.mkdir()
+    command = [
+        *fresh.program,
+        "save",
+        "-q",
+        "--uncompressed",
+        "--format",
+        kind,
+        "-o",
+        str(place),
+        NAME,
+    ]
+    if kind == "docker-dir":
+        command.remove("--uncompressed")
+    script = 'ulimit -f 12000; exec "$@"'  # 6 MB, as a quota would have it
+    done = subprocess.run(
+        ["sh", "-c", script, "sh", *command],
+        env=fresh.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (125, 1), done
+    assert "File too large" in done.stderr or "file too large" in done.stderr
+    assert [one.name for one in tmp_path.glob("o*")] == (["o"] if place.is_dir() else [])
+    assert not list(place.glob("*")) and place.exists() == (is_there and kind.endswith("dir"))
+
+
+@pytest.mark.parametrize("kind", ["oci-dir", "docker-dir"])
+def test_a_killed_save_leaves_no_half_a_blob(fresh: Engine, tmp_path: Path, kind: str) -> None:
+    """What has a blob's name is not written again by the next save."""
+    path = images.docker_archive(
+        tmp_path / "i.tar", [images.layer([file("f", os.urandom(30 << 20))])], [NAME]
+    )
+    fresh.ok("load", "-q", "-i", str(path))
+    place = tmp_path / "o"
+    process = fresh.popen("save", "-q", "--format", kind, "-o", str(place), NAME)
+    for _ in range(3000):
+        if any(one.stat().st_size > 1 << 20 for one in place.rglob("*") if one.is_file()):
+            break
+        threading.Event().wait(0.005)
+    process.kill()
+    process.wait()
+    for one in place.rglob("*"):
+        if len(one.name) == 64:
+            assert hashlib.sha256(one.read_bytes()).hexdigest() == one.name
 
 
 def test_forced_removal_of_what_is_not_there(engine: Engine) -> None:
