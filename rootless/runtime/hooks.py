@@ -12,13 +12,15 @@ import select
 from rootless import log
 from rootless import quickjson as json
 from rootless.errors import SetupError
-from rootless.linux import signal
+from rootless.linux import fs, signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+# By whoever calls the runtime's commands, outside of the container.
+_OUTSIDE = frozenset({"prestart", "createRuntime", "poststart", "poststop"})
 _SAID = 4096  # bytes of a failing hook's standard error that its message carries
 
 
@@ -44,17 +46,14 @@ def run(
 ) -> None:
     """Call the hooks of one moment in their order, without `closed`; raises SetupError for the first that fails."""
     for index, hook in enumerate((spec.get("hooks") or {}).get(moment) or []):
-        which = f"error running hook: {moment} #{index}: "
-        _call(hook, which, state, moment != "startContainer", closed)
+        _call(hook, moment, index, state, closed)
 
 
 def run_leniently(spec: dict[str, Any], moment: str, state: dict[str, Any]) -> None:
     """Call them all, and only warn of those that fail: poststart and poststop."""
     for index, hook in enumerate((spec.get("hooks") or {}).get(moment) or []):
         try:
-            _call(
-                hook, f"error running hook: {moment} #{index}: ", state, moment != "startContainer"
-            )
+            _call(hook, moment, index, state)
         except SetupError as error:
             log.warn(error.message)
 
@@ -67,15 +66,15 @@ def has(spec: dict[str, Any], *moments: str) -> bool:
 
 def _call(
     hook: dict[str, Any],
-    which: str,
+    moment: str,
+    index: int,
     state: dict[str, Any],
-    inherits: bool,
     closed: Sequence[int] = (),
 ) -> None:
-    """`inherits`: whether one without an environment of its own gets ours, which is never told to the container's."""
+    which = f"error running hook: {moment} #{index}: "
     path: str = hook["path"]
-    if hook.get("env") is None and inherits:
-        environment = dict(os.environ)
+    if hook.get("env") is None and moment != "startContainer":
+        environment = dict(os.environ)  # the caller's, which is never told to the container's files
     else:
         environment = dict(entry.partition("=")[::2] for entry in hook.get("env") or [])
     data = json.dumps(state).encode()
@@ -83,6 +82,7 @@ def _call(
     output = os.memfd_create(
         "hook", os.MFD_CLOEXEC
     )  # no pipe, which would hold up one that says much
+    here = _enter(state["bundle"]) if moment in _OUTSIDE else -1
     try:
         try:
             pid = os.posix_spawn(
@@ -104,6 +104,9 @@ def _call(
             ) from error
         finally:
             os.close(input_read)
+            if here >= 0:
+                os.fchdir(here)
+                os.close(here)
         try:
             os.write(input_write, data)  # a state is smaller than a pipe
         except BrokenPipeError:
@@ -121,6 +124,17 @@ def _call(
     if status:
         how = f"exit status {status}" if status > 0 else f"signal: {_description(-status)}"
         raise SetupError(f"{which}{path}: {how}{': ' + words if words else ''}", stage="hooks")
+
+
+def _enter(bundle: str) -> int:
+    """Go to the bundle, where runc's and crun's hooks are; a descriptor of where we were, -1 where it is gone."""
+    here = os.open(".", fs.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.chdir(bundle)
+    except OSError:
+        os.close(here)
+        return -1
+    return here
 
 
 def _description(number: int) -> str:

@@ -184,6 +184,20 @@ def test_create_container_hooks_see_its_mounts_in_the_bundle(oci: Runtime) -> No
     assert list((bundle / "rootfs/dev").iterdir()) == []
 
 
+def test_hooks_of_the_host_begin_in_the_bundle(oci: Runtime) -> None:
+    """As runc's and crun's do; the caller stays where it is."""
+    said = oci.folder / "folders"
+    said.unlink(missing_ok=True)
+    moments = ("prestart", "createRuntime", "poststart", "poststop")
+    bundle = oci.bundle(change=with_hooks(**{one: [hook(f"pwd >> {said}")] for one in moments}))
+    oci.quiet("create", "--bundle", str(bundle), "--pid-file", "pid", "one", cwd=oci.folder)
+    oci.quiet("start", "one", cwd="/")
+    oci.wait_for("one", "stopped")
+    oci.quiet("delete", "one", cwd="/")
+    assert said.read_text().splitlines() == [str(bundle)] * 4
+    assert (oci.folder / "pid").exists()
+
+
 def test_hooks_before_pivot_root_find_the_hosts_files_in_the_mount_namespace(oci: Runtime) -> None:
     """What hooks for libraries and graphics cards do: enter it by the pid of the state, and bind from host to root."""
     given = oci.folder / "given"
