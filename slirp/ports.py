@@ -134,41 +134,7 @@ def _parse_one(value: str) -> list[PortMapping]:
     if len(parts) > 2:
         raise Usage("invalid port format - protocol can only be specified once")
     protocol = parts[1] if len(parts) == 2 else None
-    remainder = parts[0]
-    host_ip: str | None = None
-    host_port: str | None = None
-
-    bracketed = remainder.split("]")
-    if len(bracketed) > 2:
-        raise Usage(
-            "invalid port format - at most one IPv6 address can be specified in a --publish"
-        )
-    if len(bracketed) == 2:
-        if not bracketed[0].startswith("["):
-            raise Usage("invalid port format - IPv6 addresses must be enclosed by []")
-        if not bracketed[1].startswith(":"):
-            raise Usage("invalid port format - IPv6 address must be followed by a colon (':')")
-        host_ip = bracketed[0][1:]
-        remainder = bracketed[1][1:]
-
-    fields = remainder.split(":")
-    if len(fields) == 1:
-        if host_ip is not None:
-            raise Usage(
-                "invalid port format - must provide host and destination port if specifying an IP"
-            )
-        container_port = fields[0]
-    elif len(fields) == 2:
-        host_port, container_port = fields
-    elif len(fields) == 3:
-        if host_ip is not None:
-            raise Usage(
-                "invalid port format - when v6 address specified, must be [ipv6]:hostPort:ctrPort"
-            )
-        host_ip, host_port, container_port = fields
-    else:
-        raise Usage("invalid port format - format is [[hostIP:]hostPort:]containerPort")
-
+    host_ip, host_port, container_port = _split(parts[0])
     if not container_port:
         raise Usage("must provide a non-empty container port to publish")
     try:
@@ -198,6 +164,33 @@ def _parse_one(value: str) -> list[PortMapping]:
     return [
         PortMapping(address, first, start, count, name) for name in _parse_protocols(protocol or "")
     ]
+
+
+def _split(text: str) -> tuple[str | None, str | None, str]:
+    """[[ADDRESS:]HOST PORT:]CONTAINER PORT, an IPv6 address in brackets; None for what is not there."""
+    wrong = "invalid port format -"
+    bracketed = text.split("]")
+    if len(bracketed) > 2:
+        raise Usage(f"{wrong} at most one IPv6 address can be specified in a --publish")
+    if len(bracketed) == 2:
+        if not bracketed[0].startswith("["):
+            raise Usage(f"{wrong} IPv6 addresses must be enclosed by []")
+        if not bracketed[1].startswith(":"):
+            raise Usage(f"{wrong} IPv6 address must be followed by a colon (':')")
+        text = bracketed[1][1:]
+    address = bracketed[0][1:] if len(bracketed) == 2 else None
+    fields = text.split(":")
+    if len(fields) == 1:
+        if address is not None:
+            raise Usage(f"{wrong} must provide host and destination port if specifying an IP")
+        return None, None, fields[0]
+    if len(fields) == 2:
+        return address, fields[0], fields[1]
+    if len(fields) == 3:
+        if address is not None:
+            raise Usage(f"{wrong} when v6 address specified, must be [ipv6]:hostPort:ctrPort")
+        return fields[0], fields[1], fields[2]
+    raise Usage(f"{wrong} format is [[hostIP:]hostPort:]containerPort")
 
 
 def _parse_protocols(text: str) -> list[str]:

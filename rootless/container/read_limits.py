@@ -36,6 +36,10 @@ def read(reader: Reader, o: CreateOptions) -> None:
                 raise Usage(f"--{name.replace('_', '-')} and --cpus cannot be set together")
     for name in ("cpuset_cpus", "cpuset_mems"):
         _check_cpuset(name, getattr(o, name))
+    _read_block_io(reader, o)
+
+
+def _read_block_io(reader: Reader, o: CreateOptions) -> None:
     weight = reader.text("blkio_weight")
     if weight:
         try:

@@ -31,6 +31,12 @@ def read(reader: Reader, o: CreateOptions) -> None:
     o.expose = list(
         dict.fromkeys(port for word in reader.words("expose") for port in parse_expose(word))
     )
+    _read_name_servers(reader, o)
+    _read_addresses(o)
+    _check_hosts(o)
+
+
+def _read_name_servers(reader: Reader, o: CreateOptions) -> None:
     o.dns = [str(word) for word in reader.words("dns")]
     for word in o.dns:
         if word == "none":
@@ -57,6 +63,9 @@ def read(reader: Reader, o: CreateOptions) -> None:
     for word in o.dns_search:
         if any(ord(c) <= 32 for c in word):
             raise Usage(f'invalid dns search domain "{word}"')
+
+
+def _read_addresses(o: CreateOptions) -> None:
     for name in ("ip", "ip6"):
         value = getattr(o, name)
         if value:
@@ -72,6 +81,9 @@ def read(reader: Reader, o: CreateOptions) -> None:
             raise Usage(
                 "invalid config provided: networks and static ip/mac address can only be used with Bridge mode networking"
             )
+
+
+def _check_hosts(o: CreateOptions) -> None:
     for word in o.add_host:
         _check_host(word)
     if o.network.startswith("container:"):

@@ -219,41 +219,62 @@ def _archive(folders: list[str]) -> bytes:
     """Make the layer's tar archive; note the folders of /etc that were read."""
     from rootless.storage import tar
 
-    parts: list[bytes] = []
-
-    def add(
-        name: str, kind: bytes, mode: int, *, mtime: int = 0, data: bytes = b"", link: str = ""
-    ) -> None:
-        entry = tar.Entry(os.fsencode(name), kind)
-        entry.mode = mode
-        entry.mtime = mtime
-        entry.size = len(data)
-        entry.linkname = os.fsencode(link)
-        parts.append(tar.header(entry))
-        parts.append(data)
-        parts.append(bytes(-len(data) % tar.BLOCK))
-
+    archive = _Archive(folders)
     for name, mode in _FOLDERS:
-        add(f"{name}/", tar.DIRECTORY, mode)
+        archive.add(f"{name}/", tar.DIRECTORY, mode)
     for name, target in _LINKS:
-        add(name, tar.SYMLINK, 0o777, link=target)
+        archive.add(name, tar.SYMLINK, 0o777, link=target)
     for name in _TOP:
         try:
             status = os.lstat(f"/{name}")
         except OSError:
             continue
         if stat.S_ISLNK(status.st_mode):
-            add(name, tar.SYMLINK, 0o777, link=os.readlink(f"/{name}"))
+            archive.add(name, tar.SYMLINK, 0o777, link=os.readlink(f"/{name}"))
         elif stat.S_ISDIR(status.st_mode):
-            add(f"{name}/", tar.DIRECTORY, 0o755)
+            archive.add(f"{name}/", tar.DIRECTORY, 0o755)
+    archive.copy("etc")
+    for name in sorted(_EMPTIED):
+        archive.add(name, tar.REGULAR, 0o644)
+    if not os.path.lexists("/etc/mtab"):
+        archive.add("etc/mtab", tar.SYMLINK, 0o777, link="../proc/self/mounts")
+    return b"".join([*archive.parts, tar.END])
 
-    room = _TOTAL_MAX
 
-    def copy(folder: str) -> None:
-        nonlocal room
-        folders.append(f"/{folder}")
+class _Archive:
+    """A tar archive in memory, with what of this host everybody may read."""
+
+    def __init__(self, folders: list[str]) -> None:
+        self.folders = folders
+        self.parts: list[bytes] = []
+        self.room = _TOTAL_MAX
+
+    def add(
+        self,
+        name: str,
+        kind: bytes,
+        mode: int,
+        *,
+        mtime: int = 0,
+        data: bytes = b"",
+        link: str = "",
+    ) -> None:
+        from rootless.storage import tar
+
+        entry = tar.Entry(os.fsencode(name), kind)
+        entry.mode = mode
+        entry.mtime = mtime
+        entry.size = len(data)
+        entry.linkname = os.fsencode(link)
+        self.parts += (tar.header(entry), data, bytes(-len(data) % tar.BLOCK))
+
+    def copy(self, folder: str) -> None:
+        """A folder with what is in it, but for secrets and what is not ours to read."""
+        from rootless.storage import tar
+
+        self.folders.append(f"/{folder}")
         status = os.stat(f"/{folder}")
-        add(f"{folder}/", tar.DIRECTORY, status.st_mode & 0o755, mtime=status.st_mtime_ns)
+        self.add(f"{folder}/", tar.DIRECTORY, status.st_mode & 0o755, mtime=status.st_mtime_ns)
         try:
             entries = sorted(os.scandir(f"/{folder}"), key=lambda entry: entry.name)
         except OSError:
@@ -263,36 +284,26 @@ def _archive(folders: list[str]) -> bytes:
             if name in _EMPTIED or entry.name in _SECRET_NAMES or entry.name.endswith(_SECRET_ENDS):
                 continue
             try:
-                status = entry.stat(follow_symlinks=False)
-                mode = status.st_mode
-                if stat.S_ISLNK(mode):
-                    add(
-                        name,
-                        tar.SYMLINK,
-                        0o777,
-                        mtime=status.st_mtime_ns,
-                        link=os.readlink(entry.path),
-                    )
-                elif stat.S_ISDIR(mode):
-                    if mode & 0o005 == 0o005:
-                        copy(name)
-                elif stat.S_ISREG(mode) and mode & 0o004 and status.st_size <= min(room, _FILE_MAX):
-                    fd = os.open(
-                        entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-                    )
-                    try:
-                        data = os.read(fd, _FILE_MAX)
-                    finally:
-                        os.close(fd)
-                    room -= len(data)
-                    add(name, tar.REGULAR, mode & 0o755, mtime=status.st_mtime_ns, data=data)
+                self._copy_entry(name, entry)
             except OSError:
                 continue  # gone meanwhile, or not ours to read after all
 
-    copy("etc")
-    for name in sorted(_EMPTIED):
-        add(name, tar.REGULAR, 0o644)
-    if not os.path.lexists("/etc/mtab"):
-        add("etc/mtab", tar.SYMLINK, 0o777, link="../proc/self/mounts")
-    parts.append(tar.END)
-    return b"".join(parts)
+    def _copy_entry(self, name: str, entry: os.DirEntry[str]) -> None:
+        from rootless.storage import tar
+
+        status = entry.stat(follow_symlinks=False)
+        mode, mtime = status.st_mode, status.st_mtime_ns
+        if stat.S_ISLNK(mode):
+            self.add(name, tar.SYMLINK, 0o777, mtime=mtime, link=os.readlink(entry.path))
+        elif stat.S_ISDIR(mode):
+            if mode & 0o005 == 0o005:
+                self.copy(name)
+        elif stat.S_ISREG(mode) and mode & 0o004 and status.st_size <= min(self.room, _FILE_MAX):
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            fd = os.open(entry.path, flags)
+            try:
+                data = os.read(fd, _FILE_MAX)
+            finally:
+                os.close(fd)
+            self.room -= len(data)
+            self.add(name, tar.REGULAR, mode & 0o755, mtime=mtime, data=data)
