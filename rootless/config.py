@@ -97,11 +97,9 @@ SETTINGS: Values = {
             {"base": "10.96.0.0/11", "size": 24},
             {"base": "10.128.0.0/9", "size": 24},
         ],
-        "dns_bind_port": 0,
         "network_config_dir": "",
         "pasta_options": [],
         "resolver": "",
-        "rootless_port_forwarder": "",
     },
     "engine": {
         "add_compression": [],
@@ -176,7 +174,6 @@ _CHOICES = {
     "pod_exit_policy": ("continue", "stop"),
     "resolver": ("", "rootless", "aardvark-dns"),
     "pull_policy": ("always", "missing", "newer", "never"),
-    "rootless_port_forwarder": ("", "rootlessport", "pasta"),
 }
 
 # Podman's stores, to which its packages set graphroot. Ours lie elsewhere; another place is the administrator's choice.

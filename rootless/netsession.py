@@ -207,7 +207,10 @@ class Line:
 
 
 def outside_pasta(paths: Paths, config: Config | None) -> Pasta | None:
-    """The pasta that is the networks' way out; None where slirp4netns is, as it is asked for or the only one."""
+    """The pasta that is the networks' way out; None where slirp4netns is, as it is asked for or the only one.
+
+    pasta is the faster one, but writes to all of its buffers at once: 29 MB on Debian 12, where slirp4netns takes 1 MB.
+    """
     from slirp import pasta, slirp4netns
 
     dirs = config.texts("engine", "helper_binaries_dir") if config else []

@@ -534,6 +534,32 @@ def test_way_out_is_made_anew(net: Engine) -> None:
     assert eventually(lambda: outside() not in (0, before))
 
 
+@pytest.mark.needs("slirp4netns")
+def test_way_out_by_slirp4netns_where_that_is_the_default(net: Engine, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.conf"
+    settings.write_text(
+        '[network]\ndefault_rootless_network_cmd = "slirp4netns"\n'
+        '[engine]\nnetwork_cmd_options = ["allow_host_loopback=true"]\n'
+    )
+    client = "import socket; c = socket.create_connection(('10.0.2.2', {}), 5); c.sendall(b'x' * 10); c.shutdown(1); print(c.recv(9))"
+    net.env["CONTAINERS_CONF_OVERRIDE"] = str(settings)
+    try:
+        net.ok("run", "-d", "--name", "c", "--network", "podman", "host", "sleep", "300")
+        titles = " ".join(net.processes().values())
+        assert "slirp4netns --configure" in titles
+        assert "--config-net" not in titles
+        with (
+            socket.create_server(("127.0.0.1", 0)) as tcp,
+            concurrent.futures.ThreadPoolExecutor(1) as pool,
+        ):
+            pool.submit(_take, tcp)
+            out = net.ok("exec", "c", "python3", "-Ic", client.format(tcp.getsockname()[1]))
+        assert out == "b'10'"
+        net.clear()
+    finally:
+        del net.env["CONTAINERS_CONF_OVERRIDE"]
+
+
 def test_commands(net: Engine) -> None:
     assert net.ok("network", "create", "--label", "a=b", "--disable-dns", "x") == "x"
     assert net.ok("network", "create", "--ignore", "x") == "x"
