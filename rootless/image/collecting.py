@@ -49,7 +49,7 @@ class Bringing:
         self._hold.acquire()
         try:
             make_dirs(tmp)
-            os.close(os.open(self._note, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            _write_note(self._note)
             self._before = self._all()
         except OSError as error:
             self._hold.release()
@@ -80,6 +80,10 @@ class Bringing:
         self._hold.release()
 
 
+def _write_note(path: str) -> None:
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
 def tidy(store: ImageStore, keep: Callable[[], Iterable[str]]) -> None:
     """Collect what commands have left that were killed or broke off, if there is any; for who has brought an image in.
 
@@ -108,6 +112,11 @@ def collect(
     """
     lock = store.exclusive(block=block)
     if not lock.acquire():
+        try:
+            make_dirs(f"{store.root}/tmp")
+            _write_note(f"{store.root}/tmp/{_NOTE}left")
+        except OSError:
+            pass  # a full disk is no reason for a removal to fail
         return 0
     helper: list[Helper] = []
 

@@ -100,6 +100,22 @@ def test_killed_at_each_step_of_a_load(tmp_path: Path) -> None:
     assert step > 20
 
 
+def test_what_a_removal_beside_others_leaves_goes_with_the_next_command(tmp_path: Path) -> None:
+    store = layers.store(tmp_path / "s")
+    for name in ("a", "b"):
+        source = images.docker_archive(
+            tmp_path / f"{name}.tar", [layer([file(name)])], [f"localhost/{name}:1"]
+        )
+        archive.load(store, str(source), "x")
+    with store.hold():  # a push, or another pull
+        remove(store, "localhost/a:1", {})
+        collect(store)
+    assert len(list(store.layers.all())) == 2
+    tidy(store, tuple)
+    assert len(list(store.layers.all())) == 1
+    assert os.listdir(f"{store.root}/tmp") == []
+
+
 def test_killed_at_each_step_of_a_removal(tmp_path: Path) -> None:
     source = images.docker_archive(
         tmp_path / "image.tar", [layer([file("a", b"x", uid=7)]), layer([file("b")])], [NAME]
