@@ -36,6 +36,7 @@ SPARSE_MAX = 1 << 16
 
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 _ZEROS = bytes(BLOCK)
+_EXTENSIONS = frozenset((b"L", b"K", b"x", b"X", b"g", b"V"))
 _REGULAR_TYPES = frozenset((b"0", b"\0", b"7", b"S"))
 _HEADER_ONLY = frozenset((HARDLINK, SYMLINK, CHAR, BLOCKDEV, DIRECTORY, FIFO))
 
@@ -223,6 +224,67 @@ def _pax_number(value: bytes) -> int:
     return int(value)
 
 
+class _Extended:
+    """What the headers before an entry say about it."""
+
+    __slots__ = ("link", "name", "pax", "sparse_numbers")
+
+    def __init__(self) -> None:
+        self.name: bytes | None = None
+        self.link: bytes | None = None
+        self.pax: dict[bytes, bytes] | None = None
+        self.sparse_numbers: list[bytes] = []
+
+    def apply(self, entry: Entry) -> None:
+        if self.name is not None:
+            entry.name = self.name
+        if self.link is not None:
+            entry.linkname = self.link
+        if self.pax is not None:
+            _apply_pax(entry, self.pax)
+
+    def is_sparse(self) -> bool:
+        return bool(self.sparse_numbers) or any(
+            key.startswith(b"GNU.sparse.") for key in self.pax or ()
+        )
+
+
+def _checked_size(block: bytes, fields: tuple[bytes, ...]) -> int:
+    """The size that a header gives, if its checksum is right."""
+    checksum = fields[6]
+    # Adler-32's lower half is one more than the sum of the bytes, modulo 65521; sum() takes 20 times as long.
+    if checksum.strip(b" 01234567\0"):
+        raise TarError("no tar archive: there is text in the place of a checksum")
+    want = number(checksum)
+    total = (adler32(block) & 0xFFFF) - (adler32(checksum) & 0xFFFF) + 256
+    if (total - want) % 65521 and not _signed_sum_is(block, want):
+        raise TarError("bad checksum of a tar header: this is not a tar archive, or it is damaged")
+    length = number(fields[4])
+    if length < 0:
+        raise TarError("negative size in a tar header")
+    return length
+
+
+def _entry(fields: tuple[bytes, ...], length: int) -> Entry:
+    """What a header says by itself."""
+    name, mode, uid, gid, _, mtime, _, kind, linkname, magic, _, _, major, minor, prefix = fields
+    entry = Entry(_cstring(name), kind)
+    if magic[:6] == b"ustar\0":
+        prefix = _cstring(prefix)
+        if prefix:
+            entry.name = prefix + b"/" + entry.name
+    entry.mode = _repeated(mode) & 0o7777
+    entry.uid = _repeated(uid)
+    entry.gid = _repeated(gid)
+    entry.mtime = number(mtime) * 1_000_000_000
+    entry.linkname = _cstring(linkname)
+    entry.size = length
+    if kind in (CHAR, BLOCKDEV):
+        entry.major = number(major)
+        entry.minor = number(minor)
+    return entry
+
+
 class Reader:
     """Reads entries one by one; the caller consumes `entry.size` bytes and the padding between two of them.
 
@@ -259,99 +321,29 @@ class Reader:
 
     def next(self) -> Entry | None:
         """Return the next entry, or None at the end of the archive."""
-        long_name = long_link = None
-        pax: dict[bytes, bytes] | None = None
-        sparse_numbers: list[bytes] = []
         if self._padding:
             if not self._block(self._padding):
                 # A writer may leave out the last padding.
                 return None
             self._padding = 0
+        extended: _Extended | None = None
         while True:
             block = self._block()
             if not block or block == _ZEROS:
-                if long_name is not None or long_link is not None or pax is not None:
+                if extended is not None:
                     raise TarError("the archive ends after an extended header")
                 return None
-            (
-                name,
-                mode,
-                uid,
-                gid,
-                size,
-                mtime,
-                checksum,
-                kind,
-                linkname,
-                magic,
-                _uname,
-                _gname,
-                major,
-                minor,
-                prefix,
-            ) = _HEADER.unpack(block)
-            # Adler-32's lower half is one more than the sum of the bytes, modulo 65521; sum() takes 20 times as long.
-            if checksum.strip(b" 01234567\0"):
-                raise TarError("no tar archive: there is text in the place of a checksum")
-            want = number(checksum)
-            total = (adler32(block) & 0xFFFF) - (adler32(checksum) & 0xFFFF) + 256
-            if (total - want) % 65521 and not _signed_sum_is(block, want):
-                raise TarError(
-                    "bad checksum of a tar header: this is not a tar archive, or it is damaged"
-                )
-            length = number(size)
-            if length < 0:
-                raise TarError("negative size in a tar header")
-            if kind == b"L":
-                long_name = _cstring(self._meta(length, "long name"))
-            elif kind == b"K":
-                long_link = _cstring(self._meta(length, "long link name"))
-            elif kind in (b"x", b"X"):
-                pax = {}
-                for key, value in pax_records(self._meta(length, "PAX header")):
-                    if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
-                        sparse_numbers.append(value)
-                    else:
-                        pax[key] = value
-            elif kind == b"g":
-                # Global records are for the archive's maker; Go-made layers never rely on them.
-                self._meta(length, "PAX header")
-            elif kind == b"V":
-                self._meta(length, "volume label")
-            else:
+            fields = _HEADER.unpack(block)
+            length = _checked_size(block, fields)
+            kind = fields[7]
+            if kind not in _EXTENSIONS:
                 break
-
-        entry = Entry(_cstring(name), kind)
-        if magic[:6] == b"ustar\0":
-            prefix = _cstring(prefix)
-            if prefix:
-                entry.name = prefix + b"/" + entry.name
-        entry.mode = _repeated(mode) & 0o7777
-        entry.uid = _repeated(uid)
-        entry.gid = _repeated(gid)
-        entry.mtime = number(mtime) * 1_000_000_000
-        entry.linkname = _cstring(linkname)
-        entry.size = length
-        if kind in (CHAR, BLOCKDEV):
-            entry.major = number(major)
-            entry.minor = number(minor)
-        if long_name is not None:
-            entry.name = long_name
-        if long_link is not None:
-            entry.linkname = long_link
-        if pax is not None:
-            _apply_pax(entry, pax)
+            extended = self._extend(extended, kind, length)
+        entry = _entry(fields, length)
+        if extended is not None:
+            extended.apply(entry)
         if kind in _REGULAR_TYPES:
-            entry.type = REGULAR
-            if kind == b"\0" and entry.name.endswith(b"/"):
-                entry.type = DIRECTORY
-                entry.size = 0
-            elif kind == b"S":
-                self._old_sparse(entry, block)
-            elif pax is not None and any(key.startswith(b"GNU.sparse.") for key in pax):
-                self._pax_sparse(entry, pax, sparse_numbers)
-            elif sparse_numbers:
-                self._pax_sparse(entry, pax or {}, sparse_numbers)
+            self._settle_regular(entry, block, extended)
         elif kind in _HEADER_ONLY:
             entry.size = 0
         elif kind == b"D":
@@ -364,6 +356,39 @@ class Reader:
             raise TarError("a zero byte in a name in the archive")
         self._padding = -entry.size % BLOCK
         return entry
+
+    def _extend(self, extended: _Extended | None, kind: bytes, length: int) -> _Extended | None:
+        """Read a header that is about the entry that follows."""
+        if kind == b"g":
+            # Global records are for the archive's maker; Go-made layers never rely on them.
+            self._meta(length, "PAX header")
+            return extended
+        if kind == b"V":
+            self._meta(length, "volume label")
+            return extended
+        extended = extended or _Extended()
+        if kind == b"L":
+            extended.name = _cstring(self._meta(length, "long name"))
+        elif kind == b"K":
+            extended.link = _cstring(self._meta(length, "long link name"))
+        else:
+            extended.pax = {}
+            for key, value in pax_records(self._meta(length, "PAX header")):
+                if key in (b"GNU.sparse.offset", b"GNU.sparse.numbytes"):
+                    extended.sparse_numbers.append(value)
+                else:
+                    extended.pax[key] = value
+        return extended
+
+    def _settle_regular(self, entry: Entry, block: bytes, extended: _Extended | None) -> None:
+        kind, entry.type = entry.type, REGULAR
+        if kind == b"\0" and entry.name.endswith(b"/"):
+            entry.type = DIRECTORY
+            entry.size = 0
+        elif kind == b"S":
+            self._old_sparse(entry, block)
+        elif extended is not None and extended.is_sparse():
+            self._pax_sparse(entry, extended.pax or {}, extended.sparse_numbers)
 
     def finish(self) -> None:
         """Consume what follows the end of the archive, so that a digest covers it."""
