@@ -92,7 +92,24 @@ def parse_publish(values: Iterable[str]) -> list[PortMapping]:
             if mapping not in mappings:
                 mappings.append(mapping)
     _refuse_overlaps(mappings)
-    return mappings
+    return _joined(mappings)
+
+
+def _joined(mappings: Sequence[PortMapping]) -> list[PortMapping]:
+    """What follows on another one, on both sides, becomes part of it: so Podman records and shows them."""
+    joined: set[int] = set()
+    ends: dict[tuple[str, str, int, int], PortMapping] = {}
+    for one in sorted(mappings, key=lambda mapping: mapping.container_port):
+        if not one.host_port:
+            continue  # one that is still to be chosen
+        before = ends.pop((one.host_ip, one.protocol, one.host_port, one.container_port), None)
+        if before is not None:
+            joined.add(id(one))
+            before.count += one.count
+            one = before
+        following = (one.host_port + one.count, one.container_port + one.count)
+        ends[one.host_ip, one.protocol, *following] = one
+    return [one for one in mappings if id(one) not in joined]
 
 
 def parse_expose(values: Iterable[str]) -> list[tuple[int, int, str]]:

@@ -75,7 +75,7 @@ def port(
         ("-p [::1]:70:70/sctp", "publish", [port(70, 70, "::1", kind="sctp")]),
         ("-p 8080-8082:80-82", "publish", [port(80, 8080, count=3)]),
         ("-p 80:80 -p 80:80", "publish", [port(80, 80)]),
-        ("-p 80:80,81:81", "publish", [port(80, 80), port(81, 81)]),
+        ("-p 80:80,81:81", "publish", [port(80, 80, count=2)]),
         ("--expose 80-82 --expose 5/udp", "expose", ["80/tcp", "81/tcp", "82/tcp", "5/udp"]),
         ("-m 10m", "memory", 10 << 20),
         ("-m 1.5g", "memory", 3 << 29),

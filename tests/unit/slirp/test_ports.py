@@ -187,3 +187,26 @@ def test_random_ports_are_free_and_in_a_row() -> None:
     taken = set(range(first.host_port, first.host_port + 3))
     assert second.host_port not in taken
     ports.check_free([first, second])
+
+
+def test_what_follows_on_another_port_is_part_of_its_range() -> None:
+    """As Podman's column of ports shows it; not where address, protocol or distance differ, nor ports yet to be chosen."""
+    shown = [
+        ports.describe(one)
+        for one in ports.parse_publish(
+            [
+                "8082:82",
+                "8080-8081:80-81",
+                "8083:83/udp",
+                "127.0.0.1:8083:83",
+                "8084:85",
+                "9000",
+                "8001:9001",
+                "1:9001",
+            ]
+        )
+    ]
+    assert shown == [
+        "0.0.0.0:8080-8082->80-82/tcp", "0.0.0.0:8083->83/udp", "127.0.0.1:8083->83/tcp", "0.0.0.0:8084->85/tcp",
+        "0.0.0.0:0->9000/tcp", "0.0.0.0:8001->9001/tcp", "0.0.0.0:1->9001/tcp",
+    ]  # fmt: skip
