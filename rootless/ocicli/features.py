@@ -60,11 +60,10 @@ def document() -> dict[str, Any]:
             "mountExtensions": {"idmap": {"enabled": True}},
             "netDevices": {"enabled": False},
         },
-        "annotations": {
-            "org.opencontainers.runc.version": __version__,
-            "run.oci.rootless.version": __version__,
-        },
-        "potentiallyUnsafeConfigAnnotations": ["run.oci.keep_original_groups"],
+        "annotations": {"run.oci.rootless.version": __version__},
+        "potentiallyUnsafeConfigAnnotations": [
+            "run.oci.keep_original_groups", "run.oci.pidfd_receiver",
+        ],
     }  # fmt: skip
 
 

@@ -437,7 +437,9 @@ def test_features(oci: Runtime) -> None:
     assert {"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"} == set(found["linux"]["namespaces"])  # fmt: skip
     assert set(found["linux"]) == {"namespaces", "capabilities", "cgroup", "seccomp", "apparmor", "selinux", "mountExtensions", "intelRdt", "netDevices"}  # fmt: skip
     assert "CAP_SYS_ADMIN" in found["linux"]["capabilities"]
-    assert found["potentiallyUnsafeConfigAnnotations"]
+    # Each that the runtime acts upon, and no version of a runtime that it is not.
+    assert found["potentiallyUnsafeConfigAnnotations"] == ["run.oci.keep_original_groups", "run.oci.pidfd_receiver"]  # fmt: skip
+    assert list(found["annotations"]) == ["run.oci.rootless.version"]
 
 
 def test_version_and_help(oci: Runtime) -> None:
