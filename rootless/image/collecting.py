@@ -129,7 +129,12 @@ def collect(
         used = set(keep)
         chains: set[str] = set()
         blobs: set[str] = set()
-        for image in store.list():
+        images = store.list()
+        known = {image.id for image in images}
+        for name, identity in store.own_names():
+            if identity not in known:
+                store.untag(name)  # given while its image was removed
+        for image in images:
             if image.read_only:
                 if not copies or image.id in used:
                     chains.update(image.layers)

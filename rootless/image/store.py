@@ -554,8 +554,18 @@ class ImageStore:
         write_atomic(path, content.encode(), self.blobs.mode, sync=self.blobs.sync)
         # The kernel's own stamps are too coarse to tell the order of names given in one command.
         now = time.time_ns()
-        os.utime(path, ns=(now, now))
+        try:
+            os.utime(path, ns=(now, now))
+        except FileNotFoundError:
+            pass  # taken away again, perhaps with the image
         image._names = None
+        if not image.is_list and self.get(image.id) is None:
+            # Removed meanwhile; where the removal comes second, collect() takes the name away.
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass
+            raise ImageUnknown(f"{image.id[:12]}: image not known")
         if os.path.isdir(f"{self.root}/lists"):
             from rootless.image import lists
 

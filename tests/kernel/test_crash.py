@@ -16,7 +16,7 @@ from rootless.image.check import check
 from rootless.image.collecting import collect, tidy
 from rootless.image.commit import pack_layer
 from rootless.image.remove import remove
-from rootless.image.store import ImageStore
+from rootless.image.store import ImageStore, ImageUnknown
 from rootless.linux.idmap import IdMap
 from rootless.linux.mount import mount
 from rootless.linux.userns import fork_in_userns
@@ -114,6 +114,21 @@ def test_what_a_removal_beside_others_leaves_goes_with_the_next_command(tmp_path
     tidy(store, tuple)
     assert len(list(store.layers.all())) == 1
     assert os.listdir(f"{store.root}/tmp") == []
+
+
+def test_a_name_that_is_given_while_its_image_goes(tmp_path: Path) -> None:
+    store = layers.store(tmp_path / "s")
+    source = images.docker_archive(tmp_path / "a.tar", [layer([file("a")])], ["localhost/a:1"])
+    [loaded] = archive.load(store, str(source), "x")
+    name = (Path(store.root) / "names/localhost+a:1").read_bytes()
+    store.forget(loaded.image)
+    with pytest.raises(ImageUnknown):
+        store.tag(loaded.image, "localhost/late:1")
+    assert store.own_names() == []
+    # The other order: the removal had looked for names already.
+    (Path(store.root) / "names/localhost+a:1").write_bytes(name)
+    collect(store)
+    assert check(store) == []
 
 
 def test_killed_at_each_step_of_a_removal(tmp_path: Path) -> None:
