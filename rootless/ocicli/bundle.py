@@ -52,8 +52,11 @@ class Bundle:
             )
         linux = self.spec["linux"] = dict(self.spec.get("linux") or {})
         add_user_namespace(linux, self.spec.get("process") or {})
-        for name in Sets((self.spec.get("process") or {}).get("capabilities")).unknown:
+        sets = Sets((self.spec.get("process") or {}).get("capabilities"))
+        for name in sets.unknown:
             log.warn(f"process.capabilities: unknown capability {name} is left out")
+        for name in sets.withheld():
+            log.warn(f"process.capabilities.effective: {name} is left out: it is not permitted")
 
     def _make_sources_absolute(self) -> None:
         """What a bind mount names is below the bundle unless it begins at the root (config.md, "Mounts")."""

@@ -204,6 +204,11 @@ class Sets:
             {name for names in document.values() for name in names or () if name not in NUMBERS}
         )
 
+    def withheld(self) -> list[str]:
+        """Names that shall be effective and cannot be, since they are not permitted."""
+        missing = self.effective & ~self.permitted
+        return [name for name, number in NUMBERS.items() if missing >> number & 1]
+
     def drop_bounding(self) -> None:
         """Take what is not in it from the bounding set, for good and for every later program."""
         for number in range(_MAX + 1):

@@ -274,6 +274,13 @@ def test_the_working_directory_is_made_before_the_root_is_read_only(oci: Runtime
     assert (result.out, "Read-only file system" in result.err) == ("/not/there\n", True)
 
 
+def test_capabilities_that_are_not_permitted_are_left_out_with_a_warning(oci: Runtime) -> None:
+    sets = {"bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], "effective": ["CAP_CHOWN"]}
+    result = oci.go("grep", "CapPrm", "/proc/self/status", change=process(capabilities=sets))
+    assert (result.code, result.out) == (0, "CapPrm:\t0000000000000020\n")
+    assert "process.capabilities.effective: CAP_CHOWN is left out" in result.err
+
+
 def test_unknown_capabilities_are_left_out_with_a_warning(oci: Runtime) -> None:
     names = ["CAP_KILL", "CAP_NONESUCH"]
     change = process(capabilities={"bounding": names, "effective": names, "permitted": names})
