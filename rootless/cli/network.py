@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rootless.cli.network_list import filters, open_, read, used_by
-from rootless.cli.options import FORCE_PROMPT, LATEST, all_option
+from rootless.cli.options import FORCE_PROMPT, LATEST, all_option, stop_time
 from rootless.cli.table import Command, Option
 from rootless.errors import Usage
 
@@ -123,7 +123,7 @@ def rm(inv: Invocation) -> int:
     force = inv.flag("force")
     if inv.given("time") and not force:
         raise Usage("--force option must be specified to use the --time option")
-    timeout = float(inv.number("time")) if inv.given("time") else None
+    timeout = stop_time(inv)
 
     def act(text: str, _: str) -> str | None:
         try:

@@ -58,30 +58,19 @@ def test_timestamps(two: Engine) -> None:
     assert [re.sub(f"^{moment}", "", line) for line in lines] == ["b1", "b2", "b3"]
 
 
-def test_follow_ends_with_the_container(rootless: Engine) -> None:
-    script = "echo one; while [ ! -e /root/go ]; do sleep 0.01; done; echo two"
-    rootless.ok("run", "-d", "--name", "lf", "--network", "none", "host", "sh", "-c", script)
-    follower = rootless.popen("logs", "-f", "lf", stdout=subprocess.PIPE)
-    assert follower.stdout is not None
-    assert follower.stdout.readline() == b"one\n"
-    rootless.ok("exec", "lf", "touch", "/root/go")
-    assert follower.stdout.read() == b"two\n"
-    assert follower.wait() == 0
-    follower.stdout.close()
-
-
-def test_follow_outlives_the_removal(rootless: Engine) -> None:
+@pytest.mark.parametrize("options", [(), ("--rm",)], ids=["kept", "removed"])
+def test_follow_ends_with_the_container(rootless: Engine, options: tuple[str, ...]) -> None:
+    """Also where the container is removed before the follower has read its last line."""
     script = "echo one; while [ ! -e /root/go ]; do sleep 0.01; done; echo two"
     rootless.ok(
-        "run", "-d", "--rm", "--name", "lg", "--network", "none", "host", "sh", "-c", script
+        "run", "-d", *options, "--name", "lf", "--network", "none", "host", "sh", "-c", script
     )
-    follower = rootless.popen("logs", "-f", "lg", stdout=subprocess.PIPE)
-    assert follower.stdout is not None
-    assert follower.stdout.readline() == b"one\n"
-    rootless.ok("exec", "lg", "touch", "/root/go")
-    assert follower.stdout.read() == b"two\n"
-    assert follower.wait() == 0
-    follower.stdout.close()
+    with rootless.popen("logs", "-f", "lf", stdout=subprocess.PIPE) as follower:
+        assert follower.stdout is not None
+        assert follower.stdout.readline() == b"one\n"
+        rootless.ok("exec", "lf", "touch", "/root/go")
+        assert follower.stdout.read() == b"two\n"
+        assert follower.wait() == 0
 
 
 def test_follow_across_a_restart(rootless: Engine) -> None:

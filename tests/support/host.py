@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import getpass
 import os
 import platform
 import shutil
@@ -268,13 +267,3 @@ def require(feature: str) -> None:
     if excused(feature):
         pytest.skip(f"this host lacks: {feature}")
     pytest.fail(f"this host lacks: {feature} (ROOTLESS_TEST_REQUIRE_ALL is set)", pytrace=False)
-
-
-def subordinate_range() -> tuple[int, int]:
-    """The first id and the size of this user's subordinate uids."""
-    with open("/etc/subuid", encoding="utf-8") as file:
-        for line in file:
-            name, first, size = line.strip().split(":")
-            if name in (getpass.getuser(), str(os.getuid())):
-                return int(first), int(size)
-    raise LookupError("no subordinate ids in /etc/subuid")
