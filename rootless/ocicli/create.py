@@ -16,6 +16,7 @@ from rootless.runtime.rootfs import DirectoryRoot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from rootless.ocicli.commandline import Given
@@ -76,11 +77,14 @@ class Creation:
         if self.given.text("console-socket") and not self.terminal:
             raise Usage("--console-socket is for a container with process.terminal")
 
-    def create(self, *, gate: bool) -> Launch:
-        """Make the container; on any failure nothing of it is left."""
+    def create(self, *, gate: bool, meanwhile: Callable[[int], None] | None = None) -> Launch:
+        """Make the container; on any failure nothing of it is left.
+
+        `meanwhile` is called with the pid of init while that makes the root, before anybody sees the record.
+        """
         self.record.take()
         try:
-            return self._create(gate)
+            return self._create(gate, meanwhile)
         except BaseException:
             if self.launch is not None:
                 self.launch.abort()
@@ -89,7 +93,7 @@ class Creation:
             self.record.remove()
             raise
 
-    def _create(self, gate: bool) -> Launch:
+    def _create(self, gate: bool, meanwhile: Callable[[int], None] | None) -> Launch:
         spec = self.spec
         if "NOTIFY_SOCKET" in os.environ:
             from rootless.ocicli import notify
@@ -120,6 +124,8 @@ class Creation:
         launch.mapped()
         log.debug(f"container {self.record.identity}: init is process {launch.pid}")
         self.record.set_init(launch.pid)
+        if meanwhile is not None:
+            meanwhile(launch.pid)
         self.record.write_config(self.bundle.text)
         # Hooks are to see it, and delete is to find whom to end if we are killed.
         self.write(is_ready=False)

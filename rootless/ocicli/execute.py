@@ -11,7 +11,7 @@ from rootless.linux.process import open_pidfd
 from rootless.oci.runtime import parse_process
 from rootless.ocicli import records
 from rootless.ocicli.create import preserved, send_console, send_pidfd
-from rootless.ocicli.foreground import forward_signals, wait
+from rootless.ocicli.foreground import Forwarding, wait
 from rootless.ocicli.inside import complete_process
 from rootless.runtime.capabilities import Sets
 from rootless.runtime.execute import Execution
@@ -84,7 +84,7 @@ def _run(record: records.Record, given: Given) -> int:
             send_console(socket, execution.console)
             os.close(execution.console)
     if not detach:
-        forward_signals(pid)
+        Forwarding(pid)
     if given.text("pidfd-socket"):
         send_pidfd(given.text("pidfd-socket"), pid)
     if given.text("pid-file"):

@@ -10,6 +10,8 @@ from rootless.runtime import hooks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from rootless.ocicli.commandline import Given
 
 _OURS = frozenset(
@@ -23,13 +25,18 @@ def run(settings: Given, given: Given) -> int:
     detach = given.switch("detach")
     make = Creation(settings, given, leaves=detach)
     record = make.record
-    if not detach and not given.switch("keep"):
-        record.set_runner()
-    launch = make.create(gate=False)
+    signals: list[Forwarding] = []
+
+    def meanwhile(pid: int) -> None:
+        if not given.switch("keep"):
+            record.set_runner()
+        signals.append(Forwarding(pid, is_open=False))
+
+    launch = make.create(gate=False, meanwhile=None if detach else meanwhile)
     try:
         pid = launch.pid
-        if not detach:
-            forward_signals(pid)
+        for forwarding in signals:
+            forwarding.is_open = True
         make.finish(pid)
         ready = None
         if record.data.get("notify"):
@@ -71,7 +78,7 @@ def run(settings: Given, given: Given) -> int:
 def follow(pid: int) -> int:
     """Wait for the end of a process that need not be our child, passing signals on; 0, for its status is not ours."""
     fd = os.pidfd_open(pid)
-    forward_signals(pid)
+    Forwarding(pid)
     try:
         return wait(pid, -1)
     except ChildProcessError:
@@ -97,20 +104,32 @@ def wait(pid: int, console: int) -> int:
     return 128 - code if code < 0 else code
 
 
-def forward_signals(pid: int) -> None:
-    """Pass on to the container's init whatever is sent to us."""
-    fd = os.pidfd_open(pid)
+class Forwarding:
+    """Passes on to the container's init whatever is sent to us; until it is open, what is sent means us, as before."""
 
-    def pass_on(number: int, _: object) -> None:
-        try:
-            signal.pidfd_send_signal(fd, number)
-        except ProcessLookupError:
-            pass
+    __slots__ = ("before", "fd", "is_open")
 
-    for number in range(1, 65):
-        if number in _OURS or number in (32, 33):
-            continue
-        try:
-            signal.signal(number, pass_on)
-        except (OSError, ValueError):
-            continue
+    def __init__(self, pid: int, *, is_open: bool = True) -> None:
+        self.fd = os.pidfd_open(pid)
+        self.is_open = is_open
+        self.before: dict[int, Any] = {}
+        for number in range(1, 65):
+            if number in _OURS or number in (32, 33):
+                continue
+            try:
+                self.before[number] = signal.signal(number, self._take)
+            except (OSError, ValueError):
+                continue
+
+    def _take(self, number: int, frame: object) -> None:
+        if self.is_open:
+            try:
+                signal.pidfd_send_signal(self.fd, number)
+            except ProcessLookupError:
+                pass
+        elif callable(self.before.get(number)):
+            self.before[number](number, frame)  # SIGINT: KeyboardInterrupt
+        else:
+            signal.signal(number, self.before.get(number) or signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            signal.signal(number, self._take)  # it was not one to die of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -283,3 +284,23 @@ def test_a_hook_that_says_much(oci: Runtime) -> None:
     result = oci("run", "--bundle", str(bundle), "one")
     assert result.code == 1
     assert "exit status 1: y y y" in result.err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, -15), (signal.SIGINT, 130)])
+def test_until_the_program_starts_a_signal_means_run_itself(
+    oci: Runtime, number: int, code: int
+) -> None:
+    said, gate = oci.folder / f"said-{number}", oci.folder / f"gate-{number}"
+    os.mkfifo(said)
+    os.mkfifo(gate)
+    bundle = oci.bundle("true", change=with_hooks(prestart=[hook(f"echo up >{said}; cat {gate}")]))
+    process = oci.popen("run", "--bundle", str(bundle), "one")
+    try:
+        assert said.read_text() == "up\n"
+        process.send_signal(signal.SIGWINCH)  # nothing to die of, neither before nor after
+        process.send_signal(number)
+        assert process.wait(30) == code
+    finally:
+        os.close(os.open(gate, os.O_RDWR))
+    oci.ok("delete", "--force", "one")
+    assert oci("list", "-q").lines == []
