@@ -14,8 +14,9 @@ from rootless.errors import RootlessError
 from rootless.image import archive
 from rootless.image.check import check
 from rootless.image.collecting import collect, tidy
-from rootless.image.commit import pack_layer
+from rootless.image.commit import Request, commit, pack_layer
 from rootless.image.remove import remove
+from rootless.image.rootfs import import_rootfs
 from rootless.image.store import ImageStore, ImageUnknown
 from rootless.linux.idmap import IdMap
 from rootless.linux.mount import mount
@@ -98,6 +99,37 @@ def test_killed_at_each_step_of_a_load(tmp_path: Path) -> None:
         pytest.fail("never came to its end")
     assert outcomes == {True, False}
     assert step > 20
+
+
+@pytest.mark.parametrize("command", ["import", "commit"])
+def test_killed_at_each_step_of_a_new_layer(tmp_path: Path, command: str) -> None:
+    archive_path, upper = tmp_path / "root.tar", tmp_path / "upper"
+    archive_path.write_bytes(layer([file("a", b"x" * 3000, uid=7)]))
+    upper.mkdir()
+    (upper / "changed").write_text("by a container")
+
+    def body(store: ImageStore) -> None:
+        if command == "import":
+            with archive_path.open("rb") as source:
+                import_rootfs(store, source.fileno(), {"config": {}}, [NAME])
+            return
+        request = Request(None, str(upper), {})
+        request.names = [NAME]
+        commit(store, request)
+
+    for step in range(1, 200):
+        store = layers.store(tmp_path / f"s{step}")
+        was_killed = killed_at(step, lambda one=store: body(one))  # type: ignore[misc]
+        all_or_nothing(store)
+        body(store)
+        tidy(store, tuple)
+        assert os.listdir(f"{store.root}/tmp") == []
+        assert check(store) == []
+        # Made twice, at two times, they are two images of one layer.
+        assert len(list(store.layers.all())) == 1
+        if not was_killed:
+            break
+    assert 10 < step < 199
 
 
 def test_what_a_removal_beside_others_leaves_goes_with_the_next_command(tmp_path: Path) -> None:
