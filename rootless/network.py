@@ -270,9 +270,17 @@ def _prepare_bridge(
     for label, given in link.plan.networks.items():
         wishes.append(wish_of(netrecords.read(link.paths, config, label), given))
     internal = all(wish["network"].get("internal") for wish in wishes)
-    link.ports = [] if internal else published.choose_host_ports(link.plan.ports)
+    link.ports = published.choose_host_ports(link.plan.ports)
     published.refuse_sctp(link.ports)
-    published.check_free(link.ports)
+    if not internal:
+        published.check_free(link.ports)
+    elif link.ports:
+        from rootless import log
+
+        log.warn(
+            "published ports are not reachable: every network of the container is internal; `network connect` it to one "
+            "that is not"
+        )
     if not internal and link.config is not None:
         _cache(link.paths)
     session = netsession.Session(

@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from tests.support.engine import Engine
-from tests.support.traffic import CLIENT, digest, router, serve
+from tests.support.traffic import (
+    CLIENT,
+    digest,
+    eventually,
+    exchange,
+    free_port,
+    refuses,
+    router,
+    serve,
+)
 
 pytestmark = pytest.mark.needs("userns", "subids", "tun", "nft")
 
@@ -170,3 +179,45 @@ def test_rootless_netns_where_nothing_runs(net: Engine) -> None:
     assert net.ok("unshare", "--rootless-netns", "cat", "/proc/net/dev").count(":") == 1
     assert net("unshare", "--rootless-netns", "sh", "-c", "exit 7").code == 7
     assert not router(net)
+
+
+def test_ports_of_a_container_on_internal_networks(net: Engine) -> None:
+    """They wait, which is said, until there is a network that leads out, and while there is one."""
+    port = free_port()
+    net.ok("network", "create", "--internal", "a")
+    net.ok("network", "create", "b")
+    result = net(
+        "run", "-d", "--name", "w", "--network", "a", "-p", f"127.0.0.1:{port}:7000", *SLEEP
+    )
+    assert (
+        "published ports are not reachable: every network of the container is internal"
+        in result.err
+    )
+    assert result.code == 0
+    net.ok("rm", "-f", "-t0", "w")
+    serve(net, "w", "--network", "a", "-p", f"127.0.0.1:{port}:7000")
+    assert refuses("127.0.0.1", port)
+
+    def answers() -> bool:
+        try:
+            return exchange("127.0.0.1", port)[1:2] == ["5"]
+        except OSError:
+            return False
+
+    net.ok("network", "connect", "b", "w")
+    assert eventually(answers)
+    net.ok("network", "disconnect", "b", "w")
+    assert eventually(lambda: refuses("127.0.0.1", port))
+
+
+@pytest.mark.needs("ipv6")
+def test_network_of_ipv6_alone(net: Engine) -> None:
+    """Names, and a published port by which even IPv4 leads in."""
+    port = free_port()
+    net.ok("network", "create", "--ipv6", "--subnet", "fd99:7::/64", "six")
+    assert [one["subnet"] for one in net.inspect("six", "network")["subnets"]] == ["fd99:7::/64"]
+    serve(net, "w", "--network", "six", "-p", f"{port}:7000")
+    out = net.ok("run", "--rm", "--network", "six", "host", "python3", "-Ic", CLIENT, "w", "7000")
+    assert out.split()[0] == digest(b"hello")
+    assert exchange("::1", port)[1] == "5"
+    assert exchange("127.0.0.1", port)[1] == "5"
