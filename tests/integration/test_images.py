@@ -189,6 +189,17 @@ def test_rmi_of_a_used_image_names_the_container(rootless: Engine, busybox: str)
     rootless.ok("rm", container)
 
 
+def test_rmi_tells_all_names_before_the_ids(fresh: Engine, tmp_path: Path) -> None:
+    one = load(fresh, tmp_path, "localhost/one:1", layer([file("one", b"1")]))
+    two = load(fresh, tmp_path, "localhost/two:1", layer([file("two", b"2")]))
+    assert fresh("rmi", "two:1", "one:1").lines == [
+        "Untagged: localhost/two:1",
+        "Untagged: localhost/one:1",
+        f"Deleted: {two}",
+        f"Deleted: {one}",
+    ]
+
+
 def test_rmi_of_what_is_not_there(fresh: Engine) -> None:
     result = fresh("rmi", "nosuch")
     assert (result.code, result.err) == (1, "Error: nosuch: image not known\n")
