@@ -132,7 +132,7 @@ class Updater:
         store = self.engine.images
         task.old = store.get(task.status.record["image"]["id"])
         if task.old is None:
-            raise RootlessError("its image is gone")
+            raise RootlessError("its image is gone", hint="make the container anew")
         task.old_digest = task.old.digest
         if POLICIES[task.policy] == "local":
             newest = store.find(task.name)

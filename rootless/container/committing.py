@@ -46,7 +46,8 @@ def commit_container(
         raise RootlessError(f"container {record['name']}: its image {kept['id'][:12]} is gone")
     if base is None:
         raise RootlessError(
-            f"container {record['name']} was made from --rootfs and has no image to build on"
+            f"container {record['name']} was made from --rootfs and has no image to build on",
+            hint="`rootless export` and `rootless import` make an image of all its files",
         )
     full = []
     for name in names:

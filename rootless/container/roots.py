@@ -269,7 +269,8 @@ def copy_layers(
                 found = outer[0][0]  # a user's only id, whatever the container calls it
             if found is None:
                 raise RootlessError(
-                    f"{what} {identity} of the image is not mapped in this container"
+                    f"{what} {identity} of the image is not mapped in this container",
+                    hint="give it more ids: subordinate ids, or a wider --uidmap and --gidmap",
                 )
             return found
 

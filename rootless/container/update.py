@@ -76,11 +76,13 @@ def _with_check(
         options.health_startup = None
     if check is None and options.health_startup:
         raise RootlessError(
-            "cannot set a startup healthcheck when there is no regular healthcheck: invalid argument"
+            "cannot set a startup healthcheck when there is no regular healthcheck: invalid argument",
+            hint="give --health-cmd",
         )
     if check is None and options.health_on_failure != "none":
         raise RootlessError(
-            f"cannot set on-failure action to {options.health_on_failure} without a health check"
+            f"cannot set on-failure action to {options.health_on_failure} without a health check",
+            hint="give --health-cmd",
         )
     record = {key: value for key, value in record.items() if key != "health"}
     return record if check is None else {**record, "health": check}

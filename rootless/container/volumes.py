@@ -60,7 +60,10 @@ class Claim:
         if is_new:
             self._made.append(volume["name"])
         elif options and options != volume["options"]:
-            raise Conflict(f"volume {name} is there already with other options than volume-opt has")
+            raise Conflict(
+                f"volume {name} is there already with other options than volume-opt has",
+                hint="leave volume-opt out, or take another name",
+            )
         if not name:
             mount["source"], mount["anonymous"] = volume["name"], True
 

@@ -60,7 +60,8 @@ class LayerSource:
             return self._store.blobs.open(self.descriptor.digest)
         if self.descriptor.digest != self.diff_id:
             raise RootlessError(
-                f"blob {self.descriptor.digest} was dropped and cannot be made again as it was"
+                f"blob {self.descriptor.digest} was dropped and cannot be made again as it was",
+                hint="pull the image again",
             )
         out = self._temporary()
         try:

@@ -165,6 +165,7 @@ def write_nested_maps(pid: int, idmap: IdMap, outer: IdMap) -> None:
             raise SetupError(
                 f"id {error.host} of the host is not mapped in the user namespace around the container's",
                 stage="id map",
+                hint="map ids that the namespace has, see /proc/self/uid_map in it",
             ) from None
         _write_direct(pid, name, nested)
 

@@ -249,7 +249,11 @@ class Init:
             return
         self.proc = os.open("/proc", fs.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         if fs.fd_fs_type(self.proc) != fs.PROC_SUPER_MAGIC:
-            raise SetupError("/proc is no proc file system", stage="mount")
+            raise SetupError(
+                "/proc is no proc file system",
+                stage="mount",
+                hint="mount one there: mount -t proc proc /proc",
+            )
         assert self.plan.root is not None
         self.plan.root.open()
         for index, entry in enumerate(self.spec.get("mounts") or []):

@@ -99,6 +99,13 @@ def _write(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
+def _damaged(how: str = "damaged") -> RootlessError:
+    return RootlessError(
+        f"a layer's recipe is {how}",
+        hint="call `rootless system check --repair`, or pull the image again",
+    )
+
+
 class _Frames:
     __slots__ = ("_at", "_buffer", "_fd", "_stream")
 
@@ -108,7 +115,7 @@ class _Frames:
         self._buffer = b""
         self._at = 0
         if os.read(fd, len(_MAGIC)) != _MAGIC:
-            raise RootlessError("a layer's recipe is damaged")
+            raise _damaged()
 
     def take(self, count: int) -> bytes:
         """The next bytes, fewer only at the end."""
@@ -119,7 +126,7 @@ class _Frames:
             try:
                 more = self._stream.decompress(data, 1 << 20)
             except zlib.error as error:
-                raise RootlessError(f"a layer's recipe is damaged: {error}") from error
+                raise _damaged(f"damaged: {error}") from error
             self._buffer = self._buffer[self._at :] + more
             self._at = 0
         start = self._at
@@ -129,7 +136,7 @@ class _Frames:
     def exactly(self, count: int) -> bytes:
         data = self.take(count)
         if len(data) != count:
-            raise RootlessError("a layer's recipe is cut off")
+            raise _damaged("cut off")
         return data
 
 
@@ -142,10 +149,10 @@ def parts(recipe_fd: int) -> Iterator[bytes | tuple[bytes, int, int]]:
         elif kind == b"F":
             offset, length, size = struct.unpack("<QQI", frames.exactly(20))
             if size > 1 << 16:
-                raise RootlessError("a layer's recipe is damaged")
+                raise _damaged()
             yield frames.exactly(size), offset, length
         else:
-            raise RootlessError("a layer's recipe is damaged")
+            raise _damaged()
 
 
 def replay(recipe_fd: int) -> Iterator[bytes]:

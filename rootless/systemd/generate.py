@@ -194,4 +194,6 @@ def header(name: str, version: str, when: str) -> str:
 
 
 def pod_refused() -> RootlessError:
-    return RootlessError("--pod-prefix: pods are not available in this version")
+    return RootlessError(
+        "--pod-prefix: pods are not available in this version", hint="use --container-prefix"
+    )
