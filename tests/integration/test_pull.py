@@ -756,7 +756,7 @@ def test_what_a_killed_pull_left_goes_with_the_next_command(
     root = tmp_path / "root.tar"
     root.write_bytes(layer(8))
     if then in ("commit", "rmi"):
-        fresh.ok("import", "-q", root, "kept")
+        fresh.ok("import", "-q", str(root), "kept")
         fresh.ok("create", "--name=c", "kept", "x")
     data, release = made.layers[1], threading.Event()
 
@@ -789,9 +789,9 @@ def test_what_a_killed_pull_left_goes_with_the_next_command(
             fresh.ok("pull", "-q", PLAIN, f"{fake.host}/b:1")
         case "load":
             images.docker_archive(tmp_path / "b.tar", [layer(9)], ["b:1"])
-            fresh.ok("load", "-i", tmp_path / "b.tar")
+            fresh.ok("load", "-i", str(tmp_path / "b.tar"))
         case "import":
-            fresh.ok("import", "-q", root, "b")
+            fresh.ok("import", "-q", str(root), "b")
         case "commit":
             fresh.ok("commit", "-q", "c", "b")
         case "run":
