@@ -24,6 +24,7 @@ import time
 from _pickle import Pickler, PicklingError, Unpickler
 
 from rootless.container import idle
+from rootless.interpreter import command
 from rootless.runtime.monitor import Client
 from rootless.start import LOADER_VARIABLES, LateSite, find_compiled, give_back_variables
 
@@ -33,11 +34,6 @@ if TYPE_CHECKING:
 
     from rootless.container.idle import Idler
     from rootless.container.supervise import Supervisor
-
-# As bin/rootless does it: no PYTHON* variable, user folder or current folder reaches in, and nothing is read in vain.
-_PROGRAM = (
-    "import sys; sys.path.append(sys.argv.pop(1)); from rootless.container.idle import main; main()"
-)
 
 
 class _Pickler(Pickler):
@@ -101,8 +97,8 @@ def sleep(supervisor: Supervisor, settle_s: float) -> None:
         _Pickler(engine, supervisor).dump((supervisor, timers))
     except (PicklingError, TypeError, AttributeError):
         return  # a closure, an open connection: something is under way
-    command = _command(supervisor.identity)
-    idle.rest(monitor, kept, engine.getvalue(), command, _environment(), awake=True)
+    arguments = [*command("rootless.container.idle"), "", supervisor.identity]
+    idle.rest(monitor, kept, engine.getvalue(), arguments, _environment(), awake=True)
 
 
 def wake(idler: Idler, engine: bytes) -> Supervisor:
@@ -132,24 +128,6 @@ def _watched(supervisor: Supervisor) -> list[int] | None:
         lasting.add(service.proxy.fileno())
     rest = set(monitor.handlers) - loop
     return sorted(rest) if rest <= lasting else None
-
-
-def _command(identity: str) -> list[str]:
-    packages = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    prefix = ["-X", f"pycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else []
-    return [
-        sys.executable,
-        "-I",
-        "-S",
-        "-X",
-        "utf8",
-        *prefix,
-        "-c",
-        _PROGRAM,
-        packages,
-        "",
-        identity,
-    ]
 
 
 def _environment() -> dict[str, str]:
