@@ -64,19 +64,27 @@ def _plain(first: bytes, read: Callable[[], bytes]) -> Iterator[bytes]:
         yield block
 
 
-def _zlib() -> Any:
-    try:
-        from isal import isal_zlib
-    except ImportError:
-        import zlib
+_zlib: Any = None
 
-        return zlib
-    return isal_zlib
+
+def zlib_module() -> Any:
+    """isal's zlib, or Python's own where it is not installed; looked for once, as even a search in vain takes time."""
+    global _zlib
+    if _zlib is None:
+        try:
+            from isal import isal_zlib
+
+            _zlib = isal_zlib
+        except ImportError:
+            import zlib
+
+            _zlib = zlib
+    return _zlib
 
 
 def _gzip(data: bytes, read: Callable[[], bytes]) -> Iterator[bytes]:
     """Inflate one or more gzip members."""
-    zlib = _zlib()
+    zlib = zlib_module()
     errors: tuple[type[Exception], ...] = (zlib.error,)
     stream = zlib.decompressobj(wbits=31)
     while True:
@@ -209,7 +217,7 @@ class Deflater:
 
 def _gzip_writer(level: int | None) -> Any:
     """isal's levels are 0 to 3; a level above them, asked for, is zlib's."""
-    zlib = _zlib()
+    zlib = zlib_module()
     if zlib.__name__ == "zlib":
         return zlib.compressobj(5 if level is None else level, zlib.DEFLATED, 31)
     if level is None or level <= 3:

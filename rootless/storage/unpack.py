@@ -168,12 +168,15 @@ def _serve(control: socket.socket, idmap: IdMap) -> None:
         data, fds, _, _ = socket.recv_fds(control, 1 << 16, _FDS_MAX + 1)
         if not data:
             return
+        message = json.loads(data)
+        if message["operation"] == "unpack":
+            compress.zlib_module()  # loaded once, and not by the worker of each layer
         if os.fork() == 0:
             try:
                 prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
                 if os.getppid() == me:
                     control.close()
-                    _work(json.loads(data), fds, idmap)
+                    _work(message, fds, idmap)
             finally:
                 os._exit(0)
         for fd in fds:
@@ -360,9 +363,9 @@ def _unpack(
             return False
 
     pipeline = _Pipeline(blocks, message["algorithm"], limits, free, cancelled)
+    recorder = recipe.Recorder(recipe_fd)
     _enter(folder)
     pipeline.start()
-    recorder = recipe.Recorder(recipe_fd)
     extractor = extract.Extractor(owners, limits, recorder)
     extractor.run(tar.Reader(tar.Input(pipeline.next_block), recorder.raw))
     recorder.finish()
