@@ -61,9 +61,18 @@ def test_many_headers_are_kept_small(tmp_path: Path) -> None:
 def test_too_much_that_is_no_content_spoils_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recipe, "_RAW_MAX", 1 << 20)
-    recorder = record(tmp_path / "recipe", [bytes(1 << 18)] * 8)
+    monkeypatch.setattr(recipe, "_SIZE_MAX", 1 << 20)
+    path = tmp_path / "recipe"
+    noise = [os.urandom(1 << 18) for _ in range(40)]
+    recorder = record(path, [*noise, (b"f", 0, 1), tar.END])
     assert "no file content" in recorder.spoiled
+    assert path.stat().st_size < 2 << 20, "the rest is not even written"
+
+
+def test_the_headers_of_100_000_files_do_not_spoil_it(tmp_path: Path) -> None:
+    # Each with what fills its last block, they are more than 64 MiB.
+    blocks = [tar.header(tar.Entry(b"dir/file%d" % number)) * 50 for number in range(4000)]
+    assert record(tmp_path / "recipe", [*blocks]).spoiled == ""
 
 
 @pytest.mark.parametrize("damage", [b"", b"rootless recipe 1\n\x78\x9cgarbage", b"something else"])
