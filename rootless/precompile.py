@@ -29,7 +29,7 @@ _COMMANDS = """
     cli.wait
     container.attach container.attaching container.creation container.execution container.inside container.lifecycle
     container.inspect container.logread container.read_options container.supervise container.userns
-    image.host image.store linux.tree
+    image.host image.opening linux.tree
     ocicli.main ocicli.create ocicli.delete ocicli.execute ocicli.foreground ocicli.kill ocicli.leftovers ocicli.start
     ocicli.state
     runtime.attach runtime.execute runtime.idmap runtime.launch runtime.seccomp runtime.sysctl runtime.terminal

@@ -47,12 +47,12 @@ FIRST = {
     "rootless-oci kill": "ocicli.main ocicli.kill",
     "rootless-oci delete": "ocicli.main ocicli.delete",
     "rootless run": (
-        "__main__ cli.parse cli.run container.read_options image.store runtime.idmap container.lifecycle runtime.seccomp"
+        "__main__ cli.parse cli.run container.read_options image.opening runtime.idmap container.lifecycle runtime.seccomp"
     ),
-    "rootless create": "__main__ cli.parse cli.create container.read_options image.store",
+    "rootless create": "__main__ cli.parse cli.create container.read_options image.opening",
     "rootless start": (
         "__main__ cli.parse cli.start cli.many cli.selection cli.output container.engine container.supervise "
-        "container.attach container.lifecycle image.store runtime.idmap runtime.seccomp"
+        "container.attach container.lifecycle image.opening runtime.idmap runtime.seccomp"
     ),
     "rootless exec": "__main__ cli.parse cli.exec cli.selection container.engine container.execution",
     "rootless stop": (

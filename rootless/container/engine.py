@@ -55,7 +55,7 @@ class Engine:
     @property
     def images(self) -> ImageStore:
         if self._images is None:
-            from rootless.image.store import open_store
+            from rootless.image.opening import open_store
 
             self._images = open_store(self.paths, self.settings.get("storage-opt") or ())
             self._images.observe = self._image_event

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from rootless.errors import RootlessError
+from rootless.image.opening import check_shared, force_mask
 from rootless.image.remove import Family, remove
-from rootless.image.store import ImageStore, ImageUnknown, check_shared, force_mask
+from rootless.image.store import ImageStore, ImageUnknown
 from rootless.oci.digest import sha256
 from rootless.paths import Paths
 
