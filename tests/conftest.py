@@ -96,12 +96,7 @@ _ON_DEBIAN_13 = 'VERSION_ID="13"' in Path("/etc/os-release").read_text()
 def version(request: pytest.FixtureRequest, net: Engine, tmp_path: Path) -> Iterator[str]:
     """Which pasta and slirp4netns: this system's, or Debian 13's."""
     if request.param == "debian13":
-        try:
-            folder = debian13.helpers()
-        except debian13.Unavailable as reason:
-            if not host.excused("internet"):
-                raise
-            pytest.skip(str(reason))
+        folder = debian13.require()
         settings = tmp_path / "helpers.conf"
         settings.write_text(f'[engine]\nhelper_binaries_dir = ["{folder}"]\n')
         net.env["CONTAINERS_CONF_OVERRIDE"] = str(settings)

@@ -47,8 +47,8 @@ JOINED = "invalid config provided: cannot set extra host entries when the contai
     ],
 )  # fmt: skip
 def test_run(rootless: Engine, options: str, message: str) -> None:
-    if "-p" in options.split() and not host.has("pasta"):
-        pytest.skip("this host lacks: pasta")
+    if "-p" in options.split():
+        host.require("pasta")
     said = rootless.fails("run", "--rm", *options.split(), "host", "true")
     assert message in said
     assert len(said.splitlines()) == 1

@@ -14,6 +14,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from tests.support import host
 from tests.vm.image import cache_folder
 
 _PACKAGES = "passt slirp4netns aardvark-dns libslirp0 libseccomp2 libglib2.0-0t64 libpcre2-8-0 libatomic1 libgcc-s1 libc6".split()
@@ -52,6 +55,16 @@ def helpers() -> Path:
             _wrap(making, folder)
             making.rename(folder)
     return folder / "bin"
+
+
+def require() -> Path:
+    """That folder; the test that asks is skipped where the archive cannot be reached and need not be."""
+    try:
+        return helpers()
+    except Unavailable as reason:
+        if not host.excused("internet"):
+            raise
+        pytest.skip(str(reason))
 
 
 def _fetch(folder: Path) -> None:
