@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 _TESTS = (
     "tests/vm/guest",
     "tests/vm/image.py",  # by tests/conftest.py
+    "tests/integration/test_as_root.py",
     "tests/kernel/test_seccomp_kernel.py",
     "tests/kernel/test_capabilities_kernel.py",
     "tests/support",
