@@ -28,12 +28,17 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import select
     from collections.abc import Callable
 
 _TTL_S = 0  # a name may move to another address with the next start
 _UPSTREAM_TIMEOUT_S = 5.0
 _OFFLINE_TIMEOUT_S = 0.2
+# Until a question is asked again, of the next server if there is one: pasta of 2023 loses an answer in two hundred.
+_AGAIN_S = 1.0
 _MAX_PENDING = 1024
+_PORT = 53
+_POLLIN = 1  # <poll.h>
 _A, _AAAA, _PTR, _ANY = 1, 28, 12, 255
 _NXDOMAIN, _SERVFAIL = 3, 2
 
@@ -152,7 +157,7 @@ def reverse_address(name: str) -> str:
 class Asker:
     """Where an answer goes back to."""
 
-    __slots__ = ("send", "ident", "deadline", "question", "servers")
+    __slots__ = ("send", "ident", "deadline", "again", "question", "servers")
 
     def __init__(
         self, send: Callable[[bytes], None], question: bytes, servers: list[str], deadline: float
@@ -160,8 +165,9 @@ class Asker:
         self.send = send
         self.ident = question[:2]
         self.question = question
-        self.servers = servers
+        self.servers = servers  # those that were not asked yet
         self.deadline = deadline
+        self.again = deadline  # when to ask once more
 
 
 class Upstream:
@@ -170,20 +176,21 @@ class Upstream:
     The operating system's choice of a port, and an id of our own, keep a forged answer from matching.
     """
 
-    __slots__ = ("is_offline", "_waiting")
+    __slots__ = ("is_offline", "_poll", "_waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, poll: select.poll) -> None:
         # The host had no way out when it was looked at: whoever does not answer at once never will, and a name that
         # nobody knows does not exist. Until an answer comes, for networks come back.
         self.is_offline = False
+        self._poll = poll
         self._waiting: dict[int, tuple[_socket.socket, bytes, Asker]] = {}
 
     def deadline(self) -> float:
         """Until when an answer to a question of now is waited for."""
         return now() + (_OFFLINE_TIMEOUT_S if self.is_offline else _UPSTREAM_TIMEOUT_S)
 
-    def ask(self, asker: Asker) -> int:
-        """Send to the first server that can be reached; the descriptor to watch, or -1 where there is none."""
+    def ask(self, asker: Asker) -> None:
+        """Send to the first server that can be reached; where there is none, and none is waited for, that is the answer."""
         while asker.servers and len(self._waiting) < _MAX_PENDING:
             server = asker.servers.pop(0)
             family = _socket.AF_INET6 if ":" in server else _socket.AF_INET
@@ -195,53 +202,74 @@ class Upstream:
                 continue
             ident = os.urandom(2)
             try:
-                one.connect((server, 53))
+                one.connect((server, _PORT))
                 one.send(ident + asker.question[2:])
             except OSError:
                 one.close()
                 continue
+            asker.again = now() + _AGAIN_S
             self._waiting[one.fileno()] = (one, ident, asker)
-            return one.fileno()
-        asker.send(failure(asker.question))
-        return -1
+            self._poll.register(one.fileno(), _POLLIN)
+            return
+        if not self._of(asker):
+            asker.send(failure(asker.question))
 
     def owns(self, fd: int) -> bool:
         return fd in self._waiting
 
-    def receive(self, fd: int) -> int:
-        """Pass an answer on; the descriptor to watch next where another server must be asked, else -1."""
+    def receive(self, fd: int) -> None:
+        """Pass an answer on; a server that cannot be reached leaves the question to the next one."""
         one, ident, asker = self._waiting[fd]
         try:
             data = one.recv(65535)
         except BlockingIOError:
-            return fd
+            return
         except OSError:
             data = b""
-        if data and (data[:2] != ident or data[4:6] != asker.question[4:6]):
-            return fd
-        self.forget(fd)
         if not data:
-            return self.ask(asker)
-        self.is_offline = False
-        asker.send(asker.ident + data[2:])
-        return -1
+            self._forget(fd)
+            self.ask(asker)
+        elif data[:2] == ident and data[4:6] == asker.question[4:6]:
+            for other in self._of(asker):
+                self._forget(other)
+            self.is_offline = False
+            asker.send(asker.ident + data[2:])
 
-    def forget(self, fd: int) -> None:
+    def _of(self, asker: Asker) -> list[int]:
+        """The sockets on which an answer to one asker may come."""
+        return [fd for fd, (_, _, whose) in self._waiting.items() if whose is asker]
+
+    def _forget(self, fd: int) -> None:
+        self._poll.unregister(fd)
         self._waiting.pop(fd)[0].close()
 
-    def expire(self, now: float) -> list[int]:
-        """Give up on what has waited too long; the descriptors that are closed."""
-        late = [fd for fd, (_, _, asker) in self._waiting.items() if asker.deadline <= now]
-        for fd in late:
-            asker = self._waiting[fd][2]
-            self.forget(fd)
-            asker.send(failure(asker.question, _NXDOMAIN if self.is_offline else _SERVFAIL))
-        return late
+    def expire(self, now: float) -> None:
+        """Give up on what has waited too long, and ask again where an answer should have come."""
+        for asker in {id(asker): asker for _, _, asker in self._waiting.values()}.values():
+            if asker.deadline <= now:
+                for fd in self._of(asker):
+                    self._forget(fd)
+                asker.send(failure(asker.question, _NXDOMAIN if self.is_offline else _SERVFAIL))
+            elif asker.again <= now:
+                self._ask_again(asker)
+
+    def _ask_again(self, asker: Asker) -> None:
+        asker.again = now() + _AGAIN_S
+        if asker.servers:
+            self.ask(asker)
+            return
+        for fd in self._of(asker):
+            one, ident, _ = self._waiting[fd]
+            try:
+                one.send(ident + asker.question[2:])
+            except OSError:
+                pass  # `receive` hears of it as well
 
     def next_deadline(self) -> float | None:
+        """When `expire` has something to do; None where nothing is waited for."""
         if not self._waiting:
             return None
-        return min(asker.deadline for _, _, asker in self._waiting.values())
+        return min(min(asker.deadline, asker.again) for _, _, asker in self._waiting.values())
 
 
 def now() -> float:

@@ -32,7 +32,7 @@ class NameServer:
         self._names_for = names_for  # (who asks, at which address) → all that he may ask
         self._answer_of = answer_of
         self._sockets: dict[int, tuple[socket.socket, str]] = {}
-        self._upstream = dns.Upstream()
+        self._upstream = dns.Upstream(poll)
 
     def owns(self, fd: int) -> bool:
         return fd in self._sockets or self._upstream.owns(fd)
@@ -45,16 +45,11 @@ class NameServer:
     def handle(self, fd: int) -> None:
         if fd in self._sockets:
             self._answer(fd)
-            return
-        following = self._upstream.receive(fd)
-        if following != fd:
-            self._unregister(fd)
-            if following >= 0:
-                self._poll.register(following, select.POLLIN)
+        else:
+            self._upstream.receive(fd)
 
     def expire(self) -> None:
-        for fd in self._upstream.expire(dns.now()):
-            self._unregister(fd)
+        self._upstream.expire(dns.now())
 
     def offline(self, is_offline: bool) -> None:
         """Whether the host had a way out when ours was made."""
@@ -75,12 +70,6 @@ class NameServer:
             one.setblocking(False)
             self._sockets[fd] = (one, gateway)
             self._poll.register(fd, select.POLLIN)
-
-    def _unregister(self, fd: int) -> None:
-        try:
-            self._poll.unregister(fd)
-        except KeyError:
-            pass
 
     def listen(self, gateways: Iterable[str]) -> None:
         """Be there on these addresses, and nowhere else."""
@@ -130,11 +119,7 @@ class NameServer:
                 send(data)
                 continue
             servers = [server for network in networks for server in network.upstream]
-            watch = self._upstream.ask(
-                dns.Asker(send, question, servers, self._upstream.deadline())
-            )
-            if watch >= 0:
-                self._poll.register(watch, select.POLLIN)
+            self._upstream.ask(dns.Asker(send, question, servers, self._upstream.deadline()))
 
     def _answer_stream(self, one: socket.socket, gateway: str) -> None:
         """Long answers go over TCP: rare enough for a child each, which may wait."""

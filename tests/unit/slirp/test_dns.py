@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import select
+import socket
+from collections.abc import Iterator
 
 import dnslib
 import pytest
@@ -64,28 +67,104 @@ def test_all_networks_of_the_asker_are_searched() -> None:
 
 def test_case_44_internal_network_has_no_upstream() -> None:
     """With no server to ask there is nothing to carry data out in a name."""
-    upstream = dns.Upstream()
+    upstream = dns.Upstream(select.poll())
     answers: list[bytes] = []
     question = bytes(dnslib.DNSRecord.question("secret.example.org").pack())
-    assert upstream.ask(dns.Asker(answers.append, question, [], upstream.deadline())) == -1
+    upstream.ask(dns.Asker(answers.append, question, [], upstream.deadline()))
+    assert upstream.next_deadline() is None
     assert dnslib.DNSRecord.parse(answers[0]).header.rcode == 2
 
 
 @pytest.mark.parametrize(("is_offline", "patience_s", "code"), [(True, 0.2, 3), (False, 5.0, 2)])
 def test_host_without_a_way_out(is_offline: bool, patience_s: float, code: int) -> None:
     """A question is given up at once where nobody can answer, and the name unknown in the place of unanswered."""
-    upstream = dns.Upstream()
+    upstream = dns.Upstream(select.poll())
     upstream.is_offline = is_offline
     answers: list[bytes] = []
     question = bytes(dnslib.DNSRecord.question("example.org").pack())
     begin = dns.now()
     asker = dns.Asker(answers.append, question, ["127.0.0.9"], upstream.deadline())
     assert begin + patience_s <= asker.deadline <= dns.now() + patience_s
-    assert upstream.ask(asker) >= 0
-    assert upstream.expire(asker.deadline - 0.01) == []
-    assert len(upstream.expire(asker.deadline)) == 1
+    upstream.ask(asker)
+    upstream.expire(asker.deadline - 0.01)
+    assert not answers and upstream.next_deadline() is not None
+    upstream.expire(asker.deadline)
+    assert upstream.next_deadline() is None
     header = dnslib.DNSRecord.parse(answers[0]).header
     assert (header.rcode, header.id) == (code, int.from_bytes(question[:2], "big"))
+
+
+class Silent:
+    """A server that hears questions and answers when it is told to."""
+
+    def __init__(self, address: str, port: int) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((address, port))
+        self.socket.settimeout(5)
+
+    def hears(self) -> tuple[bytes, tuple[str, int]]:
+        question, peer = self.socket.recvfrom(4096)
+        return question, peer
+
+    def hears_nothing(self) -> bool:
+        return not select.select([self.socket], [], [], 0)[0]
+
+
+@pytest.fixture
+def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Silent, Silent]]:
+    first = Silent("127.0.0.1", 0)
+    port = first.socket.getsockname()[1]
+    second = Silent("127.0.0.2", port)
+    monkeypatch.setattr(dns, "_PORT", port)
+    yield first, second
+    first.socket.close()
+    second.socket.close()
+
+
+def test_a_server_that_is_silent_leaves_the_question_to_the_next(
+    servers: tuple[Silent, Silent],
+) -> None:
+    first, second = servers
+    poll = select.poll()
+    upstream = dns.Upstream(poll)
+    answers: list[bytes] = []
+    question = bytes(dnslib.DNSRecord.question("example.org").pack())
+    asker = dns.Asker(answers.append, question, ["127.0.0.1", "127.0.0.2"], upstream.deadline())
+    upstream.ask(asker)
+    first.hears()
+    upstream.expire(asker.again - 0.01)
+    assert second.hears_nothing()
+    upstream.expire(asker.again)
+    asked, peer = second.hears()
+    # From here on both are asked again, and the first answer ends it.
+    upstream.expire(asker.again)
+    assert second.hears()[0] == asked
+    first.hears()
+    second.socket.sendto(dns.failure(asked, 0), peer)
+    [(fd, _)] = poll.poll(5000)
+    upstream.receive(fd)
+    assert dnslib.DNSRecord.parse(answers[0]).header.id == int.from_bytes(question[:2], "big")
+    assert upstream.next_deadline() is None and poll.poll(0) == [] and len(answers) == 1
+
+
+def test_a_server_that_refuses_while_another_is_waited_for(servers: tuple[Silent, Silent]) -> None:
+    first, second = servers
+    poll = select.poll()
+    upstream = dns.Upstream(poll)
+    answers: list[bytes] = []
+    question = bytes(dnslib.DNSRecord.question("example.org").pack())
+    second.socket.close()
+    asker = dns.Asker(answers.append, question, ["127.0.0.1", "127.0.0.2"], upstream.deadline())
+    upstream.ask(asker)
+    asked, peer = first.hears()
+    upstream.expire(asker.again)
+    [(fd, _)] = poll.poll(5000)
+    upstream.receive(fd)  # ICMP says that nobody listens there
+    assert not answers
+    first.socket.sendto(dns.failure(asked, 0), peer)
+    [(fd, _)] = poll.poll(5000)
+    upstream.receive(fd)
+    assert len(answers) == 1 and upstream.next_deadline() is None
 
 
 def test_garbage_is_refused() -> None:
