@@ -39,7 +39,7 @@ def main(inv: Invocation) -> int:
     record = create(engine, options, lambda: reporter(quiet=options.quiet))
     try:
         return run(engine, record, options, keys)
-    except RootlessError:
+    except (RootlessError, KeyboardInterrupt):  # the latter before a signal is the container's
         discard(engine, record, options)
         raise
 

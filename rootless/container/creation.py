@@ -81,17 +81,21 @@ def create(
             table.add(identity, record, fill)
     else:
         table.add(identity, record, fill)
-    if image is not None and engine.images.get(image.id) is None:
-        # Removed between finding it and our record, which would have kept it.
+    try:
+        if image is not None and engine.images.get(image.id) is None:
+            # Between finding it and our record, which would have kept it.
+            raise NotFound(f"image {options.image} has been removed meanwhile")
+        if required:
+            requirements.note(engine, record)
+        if options.cidfile:
+            _write_cidfile(record, options.cidfile)
+        events.container_event(engine, record, "create")
+    except BaseException:
+        # Also where it was interrupted: nobody has learned of this container.
         from rootless.container.lifecycle import remove
 
         remove(engine, identity, force=True, volumes=True)
-        raise NotFound(f"image {options.image} has been removed meanwhile")
-    if required:
-        requirements.note(engine, record)
-    if options.cidfile:
-        _write_cidfile(engine, record, options.cidfile)
-    events.container_event(engine, record, "create")
+        raise
     return record
 
 
@@ -171,13 +175,10 @@ def _settle_health(options: CreateOptions, config: dict[str, Any], record: dict[
         )
 
 
-def _write_cidfile(engine: Engine, record: dict[str, Any], path: str) -> None:
+def _write_cidfile(record: dict[str, Any], path: str) -> None:
     try:
         write_atomic(path, record["id"].encode(), 0o644)
     except OSError as error:
-        from rootless.container.lifecycle import remove
-
-        remove(engine, record["id"], force=True, volumes=True)
         raise RootlessError(
             f"--cidfile {path}: cannot write it: {(error.strerror or str(error)).lower()}"
         ) from error

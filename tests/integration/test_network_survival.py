@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from tests.support import host
 from tests.support.engine import Engine
+from tests.support.killed import killed_at
 from tests.support.traffic import eventually, exchange, free_port, refuses, serve
 
 pytestmark = pytest.mark.needs("userns", "subids", "tun")
 
-KILLER = Path(__file__).parents[1] / "support" / "killer.py"
 MOST = 200
-
-
-def killed_at(engine: Engine, role: str, moment: int, *words: str) -> int:
-    """Run a command with a kill; its exit status (-9 where the command itself was hit)."""
-    done = subprocess.run(
-        [sys.executable, str(KILLER), role, str(moment), *words],
-        env={**engine.env, "PYTHONPATH": str(KILLER.parents[2])},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    return done.returncode
 
 
 @pytest.mark.slow

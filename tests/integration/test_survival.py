@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,22 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.engine import Engine
+from tests.support.killed import killed_at
 
-KILLER = Path(__file__).parents[1] / "support" / "killer.py"
 MOST = 150
-
-
-def killed_at(engine: Engine, role: str, moment: int, *words: str) -> int:
-    """Run a command with a kill; its exit status (-9 where the command itself was hit)."""
-    done = subprocess.run(
-        [sys.executable, str(KILLER), role, str(moment), *words],
-        env={**engine.env, "PYTHONPATH": str(KILLER.parents[2])},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    return done.returncode
 
 
 def settled(engine: Engine) -> None:
@@ -88,6 +74,23 @@ def test_start_killed_at_each_moment(fresh: Engine, role: str) -> None:
         if code == 0 and alive and moment > 5 and role == "command":
             return
         if code == 0 and alive and role == "monitor" and moment > 5:
+            return
+    pytest.fail(f"more than {MOST} moments")
+
+
+@pytest.mark.needs("userns", "overlay")
+@pytest.mark.timeout(900)
+def test_run_interrupted_at_each_moment(fresh: Engine) -> None:
+    """By Ctrl-C: with --rm no container is left, however far it had come."""
+    fresh.ok("run", "--rm", "--network", "none", "host", "true")
+    for moment in range(1, MOST, 3):
+        words = ("run", "--rm", "--network", "none", "host", "true")
+        code = killed_at(fresh, "command:2", moment, *words)
+        assert code in (0, 130, -2), moment  # -2: before there is a command
+        settled(fresh)
+        assert fresh.ok("ps", "--all", "--quiet") == "", moment
+        assert fresh.leaks() == [], moment
+        if code == 0 and moment > 5:
             return
     pytest.fail(f"more than {MOST} moments")
 
