@@ -51,28 +51,33 @@ def _settle() -> None:
 
 
 @contextlib.contextmanager
-def _new_store(side: Side) -> Iterator[list[str]]:
-    """The words for a store that nothing was ever removed from, in a place of the disk of its own.
+def _stores(side: Side) -> Iterator[str]:
+    """A folder for a case's stores, which go together with its last round."""
+    with tempfile.TemporaryDirectory(prefix="stores-", dir=side.engine.home) as folder:
+        yield folder
+        # Also what belongs to subordinate ids.
+        subprocess.run([*_AS_OWNER, "rm", "-rf", *Path(folder).iterdir()], check=True)
+
+
+def _new_store(side: Side, stores: str) -> list[str]:
+    """The words for a store in a place of the disk of its own.
 
     A file made on ext4 soon after many were removed nearby takes several times as long (storage/placement.py): each round
     would measure what the one before has left, on whichever side. So neither has that trouble here.
     """
-    stores = side.engine.home / "stores"
-    stores.mkdir(exist_ok=True)
     name = f"store{next(_number)}"
-    make_apart(str(stores), name, 0o755)
-    words = [*side.options, "--root", str(stores / name)]
+    make_apart(stores, name, 0o755)
+    words = [*side.options, "--root", f"{stores}/{name}"]
     side.ok(*words, "images")  # what a first use sets up is not what is measured
-    yield words
-    subprocess.run([*_AS_OWNER, "rm", "-rf", str(stores / name)], check=True)
+    return words
 
 
 def _pull(name: str) -> Callable[[Side, str], float]:
-    def measure(side: Side, _: str) -> float:
+    def measure(side: Side, stores: str) -> float:
         full = _uploaded(name)
-        with _new_store(side) as words:
-            _settle()
-            return side.seconds(*words, "pull", "-q", PLAIN, full)
+        words = _new_store(side, stores)
+        _settle()
+        return side.seconds(*words, "pull", "-q", PLAIN, full)
 
     return measure
 
@@ -94,12 +99,12 @@ def _pull_again(side: Side, full: str) -> float:
 
 
 def _load(name: str) -> Callable[[Side, str], float]:
-    def measure(side: Side, _: str) -> float:
+    def measure(side: Side, stores: str) -> float:
         full = f"localhost/{name}:loaded"
         archive = material.Image(name).archive(full)
-        with _new_store(side) as words:
-            _settle()
-            return side.seconds(*words, "load", "-q", "-i", str(archive))
+        words = _new_store(side, stores)
+        _settle()
+        return side.seconds(*words, "load", "-q", "-i", str(archive))
 
     return measure
 
@@ -170,8 +175,15 @@ _ROUNDS = {"debian": 3, "files": 3, "layers": 7}
 def _cases(name: str, kind: str) -> list[Case]:
     rounds, prepare = _ROUNDS[name], _with_pulled(name)
     return [
-        Case(f"pull {kind}", _pull(name), target=_TARGETS[name], rounds=rounds, slow=True),
-        Case(f"load {kind}", _load(name), rounds=rounds, slow=True),
+        Case(
+            f"pull {kind}",
+            _pull(name),
+            target=_TARGETS[name],
+            prepare=_stores,
+            rounds=rounds,
+            slow=True,
+        ),
+        Case(f"load {kind}", _load(name), prepare=_stores, rounds=rounds, slow=True),
         Case(f"save {kind}", _save, prepare=prepare, rounds=rounds, slow=True),
         Case(f"push {kind}", _push, prepare=prepare, rounds=rounds, slow=True),
         Case(f"disk: {kind}", _disk(name), rounds=1, unit="KiB", slow=True),
