@@ -32,6 +32,7 @@ from tests.support.fake_registry import (
 from tests.support.poor import in_mounts
 from tests.support.pseudo import Terminal
 from tests.support.registry import PASSWORD, USER, DockerRegistry
+from tests.support.traffic import eventually
 
 pytestmark = pytest.mark.needs("userns", "docker-registry")
 PLAIN = "--tls-verify=false"
@@ -727,15 +728,16 @@ def test_prune_removes_what_a_broken_pull_left(fresh: Engine, fake: FakeRegistry
     fake.add_manifest("a", made.document, "1")
     path = f"/v2/a/blobs/{digest_of(made.layers[1])}"
     half = len(made.layers[1]) // 2
+    store = fresh.data / "images"
 
     def cut(handler: Handler) -> bool:
+        assert eventually(lambda: any((store / "layers").glob("*")))  # the other one is whole
         handler.answer(200, made.layers[1][:half], len(made.layers[1]))
         handler.close_connection = True
         return True
 
     fake.rules[path] = cut
     assert "connection cut off" in fresh.fails("pull", "-q", PLAIN, "--retry=0", f"{fake.host}/a:1")
-    store = fresh.data / "images"
     assert [one.stat().st_size for one in (store / "tmp").glob("blob-*")] == [half]
     assert len(list((store / "layers").iterdir())) == 1
     fresh.ok("image", "prune", "--force")

@@ -182,7 +182,7 @@ def test_expected_the_quadlet_holds_its_limit(rootless: Command, services: Servi
 
 @pytest.mark.after_reboot
 def test_expected_both_answer_with_nobody_logged_in(sudo: Command) -> None:
-    """They had begun before the first session of their user's was opened, which is ours."""
+    """Their manager had begun before the first session of their user's was opened, which is ours, and has started both."""
     until(lambda: fetch(8088) == "good-morning", "the one answers after the reboot")
     until(lambda: fetch(8089) == "good-evening", "the other does")
     sessions = [
@@ -190,11 +190,13 @@ def test_expected_both_answer_with_nobody_logged_in(sudo: Command) -> None:
         for line in sudo.ok("loginctl", "list-sessions", "--no-legend").splitlines()
         if " user " in line and "manager" not in line
     ]  # fmt: skip
+    # A session that starts the manager is older than it.
+    manager = f"user@{os.getuid()}.service"
+    began = sudo.ok("systemctl", "show", "-p", "InactiveExitTimestampMonotonic", "--value", manager)
+    assert sessions and all(0 < int(began) < session for session in sessions)
     for unit in ("container-web.service", "quad.service"):
-        began = Command("systemctl", "--user").ok(
-            "show", "-p", "InactiveExitTimestampMonotonic", "--value", unit
-        )
-        assert sessions and all(0 < int(began) < session for session in sessions)
+        wanted = Command("systemctl", "--user").ok("show", "-p", "WantedBy", "--value", unit)
+        assert "default.target" in wanted.split()
 
 
 @pytest.mark.after_reboot
