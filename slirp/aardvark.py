@@ -216,8 +216,9 @@ class Aardvark:
             if not chunk:
                 break
             said += chunk
-            if not self.pid and b"\n" in said:
-                self.pid = int(said.partition(b"\n")[0])
+            number, end, _ = said.partition(b"\n")
+            if not self.pid and end and number.isdigit():
+                self.pid = int(number)
                 self.pidfd = os.pidfd_open(self.pid)
                 self._poll.register(self.pidfd, select.POLLIN)
                 os.waitpid(pid, 0)
@@ -309,11 +310,14 @@ def _ask(server: str, name: bytes) -> bytes:
 
 def _make_init(program: str, folder: str, lifeline: int, lock: int, words: int) -> NoReturn:
     unshare(CLONE_NEWPID | CLONE_NEWNS)
+    told, telling = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid:
         os.write(words, b"%d\n" % pid)
-        os.close(words)
         os._exit(0)
+    os.close(telling)
+    os.read(told, 1)  # its number comes before any word of the daemon's
+    os.close(told)
     # What it would ask for a stranger's address is the host's, and by far not from everywhere.
     mount("", "/", "", MS_REC | MS_PRIVATE)
     if os.path.exists(RESOLV_CONF):
