@@ -208,7 +208,7 @@ class Aardvark:
         """Wait for init's word; `pid`: who made it."""
         deadline = time.monotonic() + READY_TIMEOUT_S
         said = b""
-        while not said.endswith(b"\nready"):
+        while b"\nready" not in said:  # the daemon may have words of its own after it
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([reads], [], [], left)[0]:
                 raise self._failure(f"was not ready within {READY_TIMEOUT_S:.0f} seconds")
@@ -225,7 +225,7 @@ class Aardvark:
                 pid = 0
         if pid:
             os.waitpid(pid, 0)
-        if not said.endswith(b"\nready"):
+        if b"\nready" not in said:
             reason = said.partition(b"\n")[2] if self.pid else said
             raise self._failure(
                 f"did not start: {' '.join(reason.decode(errors='replace').split())}"
