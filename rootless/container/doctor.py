@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
-from rootless import paths
+from rootless import causes, paths
 from rootless.container import doctor_host as host
 from rootless.container.doctor_finding import BAD, GIB, GOOD, NOTE, Finding, read
 from rootless.errors import RootlessError
@@ -62,7 +62,7 @@ def examine(engine: Engine, *, offline: bool = False) -> Iterator[Finding]:
             yield Finding(subject, BAD, error.message, error.hint)
         except OSError as error:
             text = f"{error.filename or subject}: {(error.strerror or str(error)).lower()}"
-            yield Finding(subject, BAD, text)
+            yield Finding(subject, BAD, text, causes.remedy(error, engine.paths.data))
         writable = writable and check != _store
         namespaces = namespaces and check != _namespaces
 

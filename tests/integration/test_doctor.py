@@ -186,6 +186,16 @@ def test_limits(fresh: Engine) -> None:
     assert text == "this user is held to 400 processes (nproc) and 300 open files (nofile)"
 
 
+def test_no_more_processes(fresh: Engine) -> None:
+    done = subprocess.run(
+        ["prlimit", "--nproc=1", *fresh.program, *DOCTOR],
+        env=fresh.env, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    ((state, text, remedy),) = look(done)["user namespaces"]
+    assert (state, text) == ("failed", "user namespaces: resource temporarily unavailable")
+    assert "1 processes (ulimit -u)" in remedy and "LimitNPROC=" in remedy
+
+
 def test_registries_that_do_not_answer_are_not_waited_for(fresh: Engine, tmp_path: Path) -> None:
     """One refuses, one takes the call and says nothing."""
     with (

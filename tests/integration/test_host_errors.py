@@ -40,6 +40,8 @@ def test_open_files(count: int, fresh: Engine) -> None:
 def test_open_files_with_a_network(count: int, fresh: Engine) -> None:
     """In init while the network is made, and in its helper."""
     done = limited(fresh, f"--nofile={count}", "run", "--rm", "host", "true")
+    if count == 34 and not done.returncode:
+        return  # enough for pasta of 2024 and later
     refused(done, "oo many open files", f"may have {count} files open (ulimit -n)", "LimitNOFILE=")
 
 

@@ -160,7 +160,7 @@ def test_rm_with_its_containers(net: Engine) -> None:
     )
     assert net.ok("network", "rm", "-f", "-t", "0", "a", "b").split() == ["a", "b"]
     assert net.ok("ps", "-aq") == ""
-    assert not router(net)
+    assert eventually(lambda: not router(net))
 
 
 def test_network_without_addresses(net: Engine) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support import host
 from tests.support.engine import Engine
-from tests.support.traffic import ask, eventually, exchange, free_port, own_addresses, serve
+from tests.support.traffic import answers, ask, eventually, free_port, own_addresses, serve
 
 pytestmark = pytest.mark.needs("userns", "subids", "tun")
 
@@ -30,7 +30,9 @@ def test_end_of_a_helper_is_told(net: Engine, driver: str) -> None:
     what = {"pasta": "--config-net", "slirp4netns": "slirp4netns "}[driver]
     end = f"{driver} was killed by signal 9 and cannot be started again: it has died 11 times"
     seen = 0
-    for _ in range(11):
+    for deaths in range(11):
+        # One that is killed before it is ready has not been started again.
+        assert eventually(lambda deaths=deaths: net("logs", "w").err.count("was started again") == deaths)  # type: ignore[misc]  # fmt: skip
         seen = eventually(lambda before=seen: helper(net, what) not in (0, before) and helper(net, what))  # type: ignore[misc]  # fmt: skip
         assert seen, net("logs", "w")
         os.kill(seen, signal.SIGKILL)
@@ -41,7 +43,7 @@ def test_end_of_a_helper_is_told(net: Engine, driver: str) -> None:
     assert net.ok("exec", "w", "echo", "runs") == "runs"
     net.ok("restart", "-t0", "w")
     assert eventually(lambda: helper(net, what))
-    assert eventually(lambda: exchange("127.0.0.1", port)[1] == "5")
+    assert eventually(lambda: answers(port))
 
 
 class Listener:
@@ -148,7 +150,7 @@ def test_pasta_ports_by_its_own_options(net: Engine, version: str) -> None:
     """-t and -u, which publish, and -U for the other direction; -T is in test_network_proofs.py."""
     tcp, udp = free_port(), free_port(socket.SOCK_DGRAM)
     serve(net, "t", "--network", f"pasta:-t,127.0.0.1/{tcp}", port=tcp)
-    assert eventually(lambda: exchange("127.0.0.1", tcp)[1] == "5")
+    assert eventually(lambda: answers(tcp))
     serve(net, "u", "--network", f"pasta:-u,127.0.0.1/{udp}", port=udp)
     assert ask("127.0.0.1", udp).endswith(" ping")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:

@@ -98,6 +98,14 @@ def ask(address: str, port: int, data: bytes = b"ping") -> str:
         return one.recv(4096).decode()
 
 
+def answers(port: int) -> bool:
+    """Whether the server of `serve` answers on a port of the host's loopback."""
+    try:
+        return exchange("127.0.0.1", port)[1:2] == ["5"]
+    except OSError:
+        return False
+
+
 def refuses(address: str, port: int) -> bool:
     try:
         socket.create_connection((address, port), 1).close()
