@@ -80,7 +80,7 @@ def _by_number(number: int, path: str, store: str, *, stage: str = "") -> str:
         return f"a process may have {_limit('NOFILE')} files open (ulimit -n): raise it, or LimitNOFILE= of the service"
     if number == errno.ENFILE:
         return "the whole system's open files are used up: ask for a higher `sysctl fs.file-max`"
-    if number == errno.EAGAIN and not path:
+    if number == errno.EAGAIN and (not path or _is_program(path)):
         return (
             f"this user may have {_limit('NPROC')} processes (ulimit -u), and a cgroup's pids.max may be lower: end some, "
             "or raise LimitNPROC= and TasksMax= of the service"
@@ -125,6 +125,10 @@ def _by_number(number: int, path: str, store: str, *, stage: str = "") -> str:
             f"the kernel has no such file system or device, or its module is not loaded: {_DOCTOR}"
         )
     return ""
+
+
+def _is_program(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.X_OK)
 
 
 def _full_folder(store: str) -> str:
