@@ -265,8 +265,8 @@ class Aardvark:
             try:
                 self.follow(wanted)
                 return
-            except RootlessError:
-                continue
+            except (RootlessError, OSError):  # a machine may be short of processes for a moment
+                self.stop()
 
     def stop(self) -> None:
         """End it; its addresses are free on return."""
