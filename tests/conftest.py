@@ -11,6 +11,7 @@ import pytest
 
 from tests.support import debian13, host, images
 from tests.support.engine import Engine
+from tests.support.namespaces import Namespaces
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -119,3 +120,23 @@ def busybox(rootless: Engine, busybox_archive: Path) -> str:
     if rootless("image", "exists", name).code:
         rootless.ok("load", "--input", str(busybox_archive))
     return name
+
+
+@pytest.fixture
+def sleepy() -> Iterator[Engine]:
+    """An engine whose monitors, router and relays become sleepers as soon as nothing happens."""
+    engine = Engine()
+    engine.env["ROOTLESS_SETTLE_S"] = "0"
+    try:
+        yield engine
+    finally:
+        engine.clear()
+        engine.close()
+
+
+@pytest.fixture
+def space() -> Iterator[Namespaces]:
+    """A user and a network namespace, to be entered by a child."""
+    one = Namespaces()
+    yield one
+    one.close()

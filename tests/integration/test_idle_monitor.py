@@ -6,27 +6,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 from tests.support.engine import Engine
 
 # What a bare interpreter has of its own is 2.3 MiB on Debian 12; a copy of the command 6 to 8; a sleeper, some pages.
 _LEAN_KIB = 4608
 _ASLEEP_KIB = 64
-
-
-@pytest.fixture
-def sleepy() -> Iterator[Engine]:
-    engine = Engine()
-    engine.env["ROOTLESS_SETTLE_S"] = "0"
-    try:
-        yield engine
-    finally:
-        engine("rm", "--all", "--force", "--time", "0")
-        engine.close()
 
 
 def until(condition: Callable[[], object], seconds: float = 30) -> None:

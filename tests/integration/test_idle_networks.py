@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,17 +26,6 @@ from tests.support.traffic import (
 pytestmark = pytest.mark.needs("userns", "subids", "tun", "nft")
 
 _ASLEEP_KIB = 64
-
-
-@pytest.fixture
-def sleepy() -> Iterator[Engine]:
-    engine = Engine()
-    engine.env["ROOTLESS_SETTLE_S"] = "0"
-    try:
-        yield engine
-    finally:
-        engine.clear()
-        engine.close()
 
 
 def relay(engine: Engine) -> int:

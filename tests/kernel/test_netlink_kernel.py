@@ -6,7 +6,6 @@ VLANs are in tests/vm/guest/test_networks_vm.py, for kernels of test machines as
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 
 import pyroute2
 import pytest
@@ -17,13 +16,6 @@ from slirp.netlink import Netlink
 from tests.support.namespaces import Namespaces
 
 pytestmark = pytest.mark.needs("userns")
-
-
-@pytest.fixture
-def space() -> Iterator[Namespaces]:
-    one = Namespaces()
-    yield one
-    one.close()
 
 
 def test_bridge_addresses_routes_and_rules(space: Namespaces) -> None:

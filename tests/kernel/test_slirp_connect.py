@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,13 +23,6 @@ pytestmark = pytest.mark.needs("userns", "tun")
 
 #: What slirp is built upon: system calls and errors; nothing that knows a container, a setting or a user's folders.
 BASE = {"errors", "files", "interpreter", "linux", "quickjson"}
-
-
-@pytest.fixture
-def space() -> Iterator[Namespaces]:
-    one = Namespaces()
-    yield one
-    one.close()
 
 
 def _free_port() -> int:

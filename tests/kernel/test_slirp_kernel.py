@@ -6,7 +6,6 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +19,6 @@ from tests.support import host
 from tests.support.namespaces import Namespaces
 
 pytestmark = pytest.mark.needs("userns")
-
-
-@pytest.fixture
-def space() -> Iterator[Namespaces]:
-    one = Namespaces()
-    yield one
-    one.close()
 
 
 @pytest.mark.needs("nft")
